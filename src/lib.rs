@@ -1,0 +1,3 @@
+//! A connection router for Diesel services on PostgreSQL with a primary and streaming read replicas.
+
+mod pool;
