@@ -1,8 +1,11 @@
 //! A connection router for Diesel services on PostgreSQL with a primary and streaming read replicas.
 
+mod balance;
+mod gauge;
 mod health;
 mod lsn;
 mod pool;
 
+pub use balance::{Candidate, Candidates, LoadBalancing, ParseLoadBalancingError, Strategy};
 pub use health::{HealthState, Lag, Reason};
 pub use lsn::{Lsn, ParseLsnError, WalBytes};
