@@ -11,7 +11,7 @@ pub(crate) struct Gauge(Arc<AtomicUsize>);
 
 impl Gauge {
     /// The count at this moment.
-    pub(crate) fn get(&self) -> usize {
+    pub(crate) fn value(&self) -> usize {
         self.0.load(Relaxed)
     }
 
@@ -42,10 +42,10 @@ mod tests {
         let gauge = Gauge::default();
         let first = gauge.count();
         let second = gauge.clone().count();
-        assert_eq!(gauge.get(), 2);
+        assert_eq!(gauge.value(), 2);
         drop(first);
-        assert_eq!(gauge.get(), 1);
+        assert_eq!(gauge.value(), 1);
         drop(second);
-        assert_eq!(gauge.get(), 0);
+        assert_eq!(gauge.value(), 0);
     }
 }

@@ -122,7 +122,7 @@ mod tests {
         fn order_is_numeric_and_agrees_with_the_distance(a: u64, b: u64) {
             let (x, y) = (Lsn::new(a), Lsn::new(b));
             prop_assert_eq!(x.cmp(&y), a.cmp(&b));
-            prop_assert_eq!(x.bytes_behind(y).get(), if a < b { b - a } else { 0 });
+            prop_assert_eq!(x.bytes_behind(y).get(), b.saturating_sub(a));
             prop_assert!(x.bytes_behind(y).get() == 0 || y.bytes_behind(x).get() == 0);
         }
 

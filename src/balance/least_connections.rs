@@ -90,7 +90,7 @@ mod tests {
             let total = weights.iter().sum::<u32>() * rounds;
             let _busy: Vec<_> = (0..total).map(|_| gauges[strategy.pick(&candidates, &mut rng)].count()).collect();
             for (gauge, weight) in gauges.iter().zip(&weights) {
-                prop_assert_eq!(gauge.get(), (weight * rounds) as usize);
+                prop_assert_eq!(gauge.value(), (weight * rounds) as usize);
             }
         }
 

@@ -26,7 +26,7 @@ impl Strategy for RoundRobin {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{candidates, tally};
-    use super::{Strategy, *};
+    use super::*;
     use proptest::prelude::*;
     use std::thread;
 
