@@ -2,6 +2,7 @@
 
 mod balance;
 mod config;
+mod error;
 mod gauge;
 mod health;
 mod lsn;
@@ -9,5 +10,6 @@ mod pool;
 
 pub use balance::{Candidate, Candidates, LoadBalancing, ParseLoadBalancingError, Strategy};
 pub use config::{Config, ConfigError, Fallback, Fault, NodeConfig, RouterBuilder};
+pub use error::{ConnectFailure, Error};
 pub use health::{HealthState, Lag, Reason};
 pub use lsn::{Lsn, ParseLsnError, WalBytes};

@@ -380,13 +380,14 @@ mod tests {
     }
 
     /// Where a secret may stand.
-    const WRAPPINGS: [&str; 12] = [
+    const WRAPPINGS: [&str; 13] = [
         "{}",
         "postgres://app:{}@a/chat",
         "postgres://app:x,{}@a/chat",
         "postgres://app:x?{}@a/chat",
         "postgres://app:x@[{}",
         "postgres://app:{}@a:{}/chat",
+        "postgres://app:x@{}@a/chat",
         "postgres://app@a/chat?password={}",
         "postgres://app@a/chat?{}=1",
         "postgres://app@a/chat?sslmode={}",
