@@ -22,13 +22,13 @@ pub struct Lag {
     answered_at: Instant,
     as_of: Option<Instant>,
     bytes: Option<WalBytes>,
-    primary_observed: bool,
+    lacks_newer: bool,
 }
 
 impl Lag {
     /// Nothing is known about a replica that was asked at this instant.
     pub(crate) const fn unknown(answered_at: Instant) -> Self {
-        Self { answered_at, as_of: None, bytes: None, primary_observed: false }
+        Self { answered_at, as_of: None, bytes: None, lacks_newer: false }
     }
 
     /// The most that the replica was behind in time when it answered.
@@ -47,10 +47,11 @@ impl Lag {
         self.as_of
     }
 
-    /// Whether the primary is being sampled. If not, a high bound or none says nothing against the replica; a low bound
-    /// is a bound all the same.
-    pub(crate) fn primary_observed(&self) -> bool {
-        self.primary_observed
+    /// Whether there is something newer on the primary that the replica is known to lack. If not, because the primary is
+    /// not being sampled or because the replica has all that the newest sample covers, a high bound or none says nothing
+    /// against the replica; a low bound is a bound all the same.
+    pub(crate) fn lacks_newer(&self) -> bool {
+        self.lacks_newer
     }
 }
 
@@ -127,7 +128,7 @@ impl LsnClock {
             answered_at,
             as_of: self.samples[..reached].last().map(|sample| sample.sent_at),
             bytes: self.samples.last().map(|newest| replayed.bytes_behind(newest.lsn)),
-            primary_observed: self.contact == Contact::Steady,
+            lacks_newer: self.contact == Contact::Steady && reached < self.samples.len(),
         }
     }
 
@@ -258,10 +259,20 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_that_has_all_that_was_sampled_is_not_known_to_lack_anything() {
+        let start = Instant::now();
+        let mut clock = LsnClock::default();
+        clock.sample(start, Lsn::new(100));
+        let late = clock.lag(Lsn::new(100), start + ms(5000));
+        assert_eq!((late.time(), late.lacks_newer()), (Some(ms(5000)), false));
+        assert!(clock.lag(Lsn::new(99), start + ms(5000)).lacks_newer());
+    }
+
+    #[test]
     fn contact_is_lost_with_one_missed_sample_and_steady_again_after_two() {
         let start = Instant::now();
         let mut clock = LsnClock::default();
-        let observed = |clock: &LsnClock| clock.lag(Lsn::new(100), start).primary_observed();
+        let observed = |clock: &LsnClock| clock.lag(Lsn::new(99), start).lacks_newer();
         assert!(!observed(&clock));
         clock.sample(start, Lsn::new(100));
         assert!(observed(&clock), "there was no gap before the first sample");

@@ -84,10 +84,10 @@ impl NodeHealth {
                 Unproven | Healthy => self.set(Healthy, Reason::Fresh { lag }),
                 _ => self.set(Lagging, Reason::Behind { lag, threshold, recovery }),
             },
-            Some(time) if lag.primary_observed() => {
+            Some(time) if lag.lacks_newer() => {
                 self.set(Lagging, Reason::Behind { lag: time, threshold, recovery })
             }
-            None if lag.primary_observed() => match self.state {
+            None if lag.lacks_newer() => match self.state {
                 Unproven => self.set(Unproven, Reason::LagUnknown),
                 _ => self.set(Lagging, Reason::LagUnknown),
             },
@@ -153,6 +153,7 @@ mod tests {
         let mut clock = LsnClock::default();
         let replayed = if bound.is_some() { Lsn::new(100) } else { Lsn::new(99) };
         clock.sample(start, Lsn::new(100));
+        clock.sample(start, Lsn::new(101));
         if !observed {
             clock.missed();
         }
@@ -428,7 +429,7 @@ mod tests {
                     }
                     ProbeOutcome::Replica { in_recovery: false, .. } => prop_assert_eq!(state, Refused),
                     ProbeOutcome::Replica { lag, .. } => {
-                        if lag.primary_observed() && lag.time().is_none_or(|time| time > ms(1000)) {
+                        if lag.lacks_newer() && lag.time().is_none_or(|time| time > ms(1000)) {
                             prop_assert_ne!(state, Healthy, "serving with lag over the threshold");
                         }
                     }
