@@ -2,14 +2,21 @@
 
 mod balance;
 mod config;
+mod conn;
 mod error;
 mod gauge;
 mod health;
 mod lsn;
 mod pool;
+mod query;
 
 pub use balance::{Candidate, Candidates, LoadBalancing, ParseLoadBalancingError, Strategy};
 pub use config::{Config, ConfigError, Fallback, Fault, NodeConfig, RouterBuilder};
+pub use conn::{Pipeline, ReadConn, Readable, Reader, SendFn, Snapshot, WriteConn};
 pub use error::{ConnectFailure, Error};
 pub use health::{HealthState, Lag, Reason};
 pub use lsn::{Lsn, ParseLsnError, WalBytes};
+pub use query::{
+    AssertReadOnly, AssertReadOnlyDsl, Permits, RawSql, ReadOnly, ReadOnlyQuery, ReadWrite, RunQueryDsl,
+    SaveChangesDsl, Statement, Target, WithBind, effect,
+};
