@@ -58,7 +58,7 @@ pub enum Error {
         waited: Duration,
     },
 
-    /// `Router::shutdown` was called.
+    /// [`Router::shutdown`](crate::Router::shutdown) was called.
     #[error("the router has been shut down")]
     ShutDown,
 }

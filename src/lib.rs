@@ -7,8 +7,12 @@ mod error;
 mod gauge;
 mod health;
 mod lsn;
+mod monitor;
 mod pool;
 mod query;
+mod router;
+mod status;
+mod topology;
 
 pub use balance::{Candidate, Candidates, LoadBalancing, ParseLoadBalancingError, Strategy};
 pub use config::{Config, ConfigError, Fallback, Fault, NodeConfig, RouterBuilder};
@@ -20,3 +24,6 @@ pub use query::{
     AssertReadOnly, AssertReadOnlyDsl, Permits, RawSql, ReadOnly, ReadOnlyQuery, ReadWrite, RunQueryDsl,
     SaveChangesDsl, Statement, Target, WithBind, effect,
 };
+pub use router::{ReadRequest, Router, WriteRequest};
+pub use status::{NodeStatus, Status};
+pub use topology::Role;

@@ -186,7 +186,8 @@ fn explain(url: &str, error: &tokio_postgres::Error) -> String {
     }
     let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
     if is_url {
-        "it is not a valid URL: reserved characters in user, password or database must be percent-encoded".to_owned()
+        "it is not a valid URL: reserved characters in user, password or database must be percent-encoded"
+            .to_owned()
     } else {
         "it is not a `postgres://` URL".to_owned()
     }

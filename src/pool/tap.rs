@@ -210,7 +210,9 @@ impl Frames {
                 let length = length.iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
                 self.body = length.saturating_sub(4);
                 self.kind = (self.need == Self::TYPED).then_some(self.head[0]);
-                if self.body == 0 && let Some(kind) = self.kind.take() {
+                if self.body == 0
+                    && let Some(kind) = self.kind.take()
+                {
                     seen(kind, 0);
                 }
                 self.have = 0;
