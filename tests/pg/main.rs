@@ -1,0 +1,6 @@
+//! The router against real clusters.
+
+mod handles;
+mod pools;
+mod routing;
+mod support;
