@@ -2,5 +2,6 @@
 
 mod handles;
 mod pools;
+mod proxy;
 mod routing;
 mod support;
