@@ -59,8 +59,8 @@ pub struct Candidates {
 }
 
 impl Candidates {
-    /// The set of these candidates, or `None` if there are none.
-    pub(crate) fn new(candidates: impl IntoIterator<Item = Candidate>) -> Option<Self> {
+    /// The set of these candidates, or `None` if there are none: for tests of a strategy of one's own.
+    pub fn new(candidates: impl IntoIterator<Item = Candidate>) -> Option<Self> {
         let all: Box<[_]> = candidates.into_iter().collect();
         let cumulative: Box<[_]> = all
             .iter()
@@ -103,8 +103,13 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// A replica with nothing in flight: for tests of a strategy of one's own.
+    pub fn new(name: impl Into<Arc<str>>, weight: NonZeroU32) -> Self {
+        Self::counting(name.into(), weight, Gauge::default())
+    }
+
     /// The gauge is shared with whoever counts the work on this node.
-    pub(crate) fn new(name: Arc<str>, weight: NonZeroU32, in_flight: Gauge) -> Self {
+    pub(crate) fn counting(name: Arc<str>, weight: NonZeroU32, in_flight: Gauge) -> Self {
         Self { name, weight, in_flight }
     }
 
@@ -158,8 +163,9 @@ impl LoadBalancing {
         Self::BUILT_IN.map(|(name, _)| name).join(", ")
     }
 
-    /// The strategy for one router. It begins at random, so that routers started together do not all hit the same node.
-    pub(crate) fn into_strategy(self, rng: &mut dyn Rng) -> Arc<dyn Strategy> {
+    /// The strategy for one router; one of one's own may hand on to it. It begins at random, so that routers started together
+    /// do not all hit the same node.
+    pub fn into_strategy(self, rng: &mut dyn Rng) -> Arc<dyn Strategy> {
         match self {
             Self::RoundRobin => Arc::new(RoundRobin::starting_at(rng.next_u64())),
             Self::Random => Arc::new(Random),
@@ -203,7 +209,7 @@ mod tests {
         let gauges: Vec<_> = weights.iter().map(|_| Gauge::default()).collect();
         let all = weights.iter().zip(&gauges).enumerate().map(|(i, (weight, gauge))| {
             let weight = NonZeroU32::new(*weight).expect("tests give weights over zero");
-            Candidate::new(format!("replica-{i}").into(), weight, gauge.clone())
+            Candidate::counting(format!("replica-{i}").into(), weight, gauge.clone())
         });
         (Candidates::new(all).expect("tests give at least one"), gauges)
     }

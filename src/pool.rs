@@ -7,9 +7,11 @@
 //!
 //! This and its submodules are the only files that name bb8.
 
+mod calls;
 mod connect;
 mod lease;
 mod tap;
+mod wire;
 
 pub(crate) use connect::{Access, ConnectError, Endpoint};
 pub(crate) use lease::Lease;
@@ -17,14 +19,16 @@ pub(crate) use lease::Lease;
 use crate::gauge::Gauge;
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::PoolableConnection;
+use futures_util::FutureExt;
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tap::Wire;
+
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use wire::{User, Wire};
 
 /// How long a call waits for a connection of others before it dials again after a failure.
 const REDIAL: Duration = Duration::from_millis(20);
@@ -41,6 +45,8 @@ struct Shared {
     /// As many permits as connections; whoever holds one never waits in bb8's own, unfair queue.
     gate: Arc<Semaphore>,
     failures: watch::Receiver<Option<Arc<ConnectError>>>,
+    /// What users of these connections can do.
+    user: User,
     in_flight: Gauge,
     served: AtomicU64,
     /// Handles may be dropped outside of any runtime, and cleaning up after them needs one.
@@ -104,6 +110,7 @@ impl Pool {
                 bb8,
                 gate: Arc::new(Semaphore::new(policy.size as usize)),
                 failures,
+                user: if access == Access::ReadOnly { User::Calls } else { User::Anything },
                 in_flight,
                 served: AtomicU64::new(0),
                 runtime: tokio::runtime::Handle::current(),
@@ -130,6 +137,10 @@ impl Pool {
             Err(TryAcquireError::Closed) => return Err(CheckoutError::Closed),
             Err(TryAcquireError::NoPermits) => self.queue(limits).await?,
         };
+        // The usual case, ahead of everything that only waiting needs.
+        if let Some(Ok(connection)) = shared.bb8.get_owned().now_or_never() {
+            return Ok(Lease::new(connection, permit, Arc::clone(shared)));
+        }
         let mut failures = shared.failures.clone();
         failures.mark_unchanged();
         let mut silent = pin!(sleep(limits.dial));

@@ -93,7 +93,7 @@ impl Serving {
     fn new(nodes: impl Iterator<Item = Arc<Node>>) -> Self {
         let weighted = |node: Arc<Node>| {
             let weight = NonZeroU32::new(node.weight)?;
-            let candidate = Candidate::new(Arc::clone(&node.name), weight, node.in_flight.clone());
+            let candidate = Candidate::counting(Arc::clone(&node.name), weight, node.in_flight.clone());
             Some((node, candidate))
         };
         let (nodes, candidates): (_, Vec<_>) = nodes.filter_map(weighted).unzip();

@@ -1,7 +1,9 @@
 //! Where a node is, and how a session with it starts.
 
-use super::tap::{PlainTap, Wire};
-use diesel_async::AsyncPgConnection;
+use super::calls::Calls;
+use super::tap::PlainTap;
+use super::wire::Wire;
+use diesel_async::{AsyncConnection, AsyncPgConnection};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,7 +140,8 @@ impl Endpoint {
             let (client, connection) = config.connect(tap).await.map_err(ConnectError::Server)?;
             wire.connected(client.cancel_token());
             let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
-            let connection = connection.map_err(ConnectError::Setup)?;
+            let mut connection = connection.map_err(ConnectError::Setup)?;
+            connection.set_instrumentation(Calls::new(Arc::clone(&wire)));
             wire.answered().await;
             Ok((connection, Some(wire)))
         };

@@ -1,6 +1,6 @@
 //! A connection that is out, and what happens to it when it comes back.
 
-use super::tap::{CANCEL, GRACE, Wire};
+use super::wire::{CANCEL, GRACE, User, Wire};
 use super::{Manager, Shared};
 use crate::gauge::Counted;
 use diesel_async::pooled_connection::PoolableConnection;
@@ -68,14 +68,15 @@ impl DerefMut for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(mut loan) = self.loan.take() else { return };
+        let user = self.shared.user;
         // A panic may have stopped anything half-way; bb8 must see it here, on the thread that panics.
         let unfit = std::thread::panicking() || loan.connection.pg.is_broken();
         match &loan.connection.wire {
-            Some(wire) if wire.is_idle() && !unfit => wire.give_back(),
+            Some(wire) if wire.is_idle() && !unfit => wire.give_back(user),
             Some(wire) if wire.is_closed() || (unfit && !wire.is_busy()) => loan.connection.unfit = true,
             _ => {
                 loan.connection.unfit = unfit;
-                self.shared.runtime.spawn(loan.settle());
+                self.shared.runtime.spawn(loan.settle(user));
                 return;
             }
         }
@@ -87,14 +88,14 @@ impl Drop for Lease {
 
 impl Loan {
     /// Ends what is under way, and decides whether the connection can be used again.
-    async fn settle(mut self) {
+    async fn settle(mut self, user: User) {
         let connection = &mut *self.connection;
         let idle = match &connection.wire {
             Some(wire) => settle(wire).await,
             None => settle_untapped(&mut connection.pg).await,
         };
         match &connection.wire {
-            Some(wire) if idle && !connection.unfit => wire.give_back(),
+            Some(wire) if idle && !connection.unfit => wire.give_back(user),
             _ => connection.unfit |= !idle,
         }
     }
