@@ -30,3 +30,9 @@ pub use query::{
 pub use router::{ReadRequest, Router, WriteRequest};
 pub use status::{NodeStatus, Status};
 pub use topology::Role;
+
+#[doc = include_str!("../docs/compiler-messages.md")]
+pub mod compiler_messages {}
+
+#[doc = include_str!("../docs/what-the-types-catch.md")]
+pub mod what_the_types_catch {}

@@ -63,16 +63,12 @@ impl<Q> AssertReadOnlyDsl for Q {}
 pub trait RawSql: Query {}
 
 // Raw queries are those whose rows have no type. One of these types, the one that `.bind()` returns, has no public
-// name, and this covers it.
+// name, and this covers it. It also covers a statement of the query builder whose select or returning clause is
+// `sql::<Untyped>(..)` and nothing else; if that one writes, it is left to the server to refuse it.
 #[diagnostic::do_not_recommend]
 impl<Q: Query<SqlType: Untypedness>> RawSql for Q {}
 
-/// The type of the rows of raw SQL, for which Diesel has one name.
-#[diagnostic::on_unimplemented(
-    message = "only raw SQL can be asserted to only read",
-    label = "not raw SQL: its type says already what it does",
-    note = "a query that reads needs no assertion, and one that writes needs a `WriteConn`: `router.write().await?`"
-)]
+/// The type of the rows of raw SQL. A trait, since a type that does not match has a message of the compiler's own.
 #[expect(unnameable_types, reason = "a detail of `RawSql`")]
 pub trait Untypedness {}
 

@@ -70,8 +70,7 @@ impl<F, S, D, W, O, LOf, G, H, Lock> Statement for SelectStatement<F, S, D, W, O
     type Effect = Select<Lock>;
 }
 
-// A reference to a query is a query too. Only selects have this here: for all `&Q` it would overlap with the
-// combinations below.
+// A reference to a select is a query too. For all `&Q` this would overlap with the combinations below.
 #[diagnostic::do_not_recommend]
 impl<F, S, D, W, O, LOf, G, H, Lock> Statement for &SelectStatement<F, S, D, W, O, LOf, G, H, Lock> {
     type Effect = Select<Lock>;
@@ -96,11 +95,6 @@ impl effect::NoRowLock for NoLock {}
 // Only a select without a locking clause can be boxed, and a boxed one takes no locking clause.
 #[diagnostic::do_not_recommend]
 impl<ST, QS, DB, GB> Statement for BoxedSelectStatement<'_, ST, QS, DB, GB> {
-    type Effect = effect::Read;
-}
-
-#[diagnostic::do_not_recommend]
-impl<ST, QS, DB, GB> Statement for &BoxedSelectStatement<'_, ST, QS, DB, GB> {
     type Effect = effect::Read;
 }
 

@@ -1,7 +1,14 @@
 //! The router against real clusters.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where by panicking")]
+
+mod fence;
 mod handles;
 mod pools;
 mod proxy;
+mod queries;
 mod routing;
+mod schema;
+mod stage;
 mod support;
+mod usage;

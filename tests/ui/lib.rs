@@ -1,6 +1,7 @@
 //! Every file in `fail` is one statement that must not compile, beside what the compiler says of it; the file of the
 //! same name in `pass` is its nearest relative that must.
 //!
+//! The texts are those of rustc 1.95; another version words the parts around this crate's own differently.
 //! After a change of messages: `TRYBUILD=overwrite cargo test -p compiler-messages`, and read the difference as the
 //! person would who meets the error.
 
