@@ -48,6 +48,15 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The container engine refused something.
+    #[error("cannot {action}")]
+    Engine {
+        /// What was being done, to which node.
+        action: String,
+        /// The engine's answer.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// A program (`initdb`, `pg_basebackup`, ...) failed.
     #[error("{} failed ({status}): {output}", program.display())]
     Program {

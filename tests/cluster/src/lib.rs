@@ -1,20 +1,26 @@
 //! Real PostgreSQL clusters for tests, examples and benches.
 
 mod account;
+mod backend;
 mod builder;
 mod cluster;
+#[cfg(feature = "containers")]
+mod container;
 mod error;
 mod guardian;
 mod installation;
 mod local;
 mod node;
 mod processes;
+mod selection;
 mod server;
 mod session;
 mod settings;
 mod storage;
 mod template;
+mod wheel;
 
+pub use backend::Backend;
 pub use builder::ClusterBuilder;
 pub use cluster::Cluster;
 pub use error::Error;

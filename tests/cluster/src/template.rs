@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// 1 MiB WAL segments keep a data directory small.
-const INITDB: [&str; 8] = [
+pub(crate) const INITDB: [&str; 7] = [
     "--username=postgres",
     "--auth=trust",
     "--no-sync",
@@ -23,7 +23,6 @@ const INITDB: [&str; 8] = [
     "--locale=C",
     "--encoding=UTF8",
     "--wal-segsize=1",
-    "--pgdata",
 ];
 
 /// A data directory that nobody has started.
@@ -91,7 +90,7 @@ impl Template {
     ) -> Result<Self, Error> {
         let path = scratch.join("template");
         let mut command = installation.command("initdb", account);
-        installation::run(command.args(INITDB).arg(&path).current_dir(scratch))?;
+        installation::run(command.args(INITDB).arg("--pgdata").arg(&path).current_dir(scratch))?;
         Ok(Self { path, size: None })
     }
 
