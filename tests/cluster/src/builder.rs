@@ -122,8 +122,11 @@ impl ClusterBuilder {
         local::blocking(move || {
             let account = Account::for_servers();
             let (base, guardian) = storage::base_directory(directory.as_deref(), account)?;
-            let make_template = if own_identity { Template::fresh } else { Template::of };
-            let template = make_template(&installation, account, &base)?;
+            let template = if own_identity {
+                Template::fresh(&installation, account, &base)?
+            } else {
+                Template::of(&storage::cache_directory()?, &installation, account, &base)?
+            };
             Ok((Ground::Local(Arc::new(Host { installation, account, base, settings, template })), guardian))
         })
         .await

