@@ -2,13 +2,16 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio::task::JoinSet;
 
+#[cfg(feature = "containers")]
+use crate::container::{Fleet, ImageName};
 use crate::{
-    Cluster, Error, Node,
+    Backend, Cluster, Error, Node,
     account::Account,
     cluster::Ground,
+    guardian::Guardian,
     installation::Installation,
     local::{self, Host},
-    server::Server,
+    selection::{Source, Wish},
     settings::Setting,
     storage,
     template::Template,
@@ -22,7 +25,7 @@ use crate::{
 #[must_use = "a builder does nothing until it is started"]
 pub struct ClusterBuilder {
     replicas: usize,
-    version: Option<u32>,
+    wish: Wish,
     settings: Vec<Setting>,
     directory: Option<PathBuf>,
     own_identity: bool,
@@ -39,9 +42,22 @@ impl ClusterBuilder {
         self
     }
 
-    /// The major version of PostgreSQL, such as 18; any from 14 on if not said.
+    /// What the servers run as; `PG_CLUSTER_BACKEND` or the first that is there if not said.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.wish.backend = Some(backend);
+        self
+    }
+
+    /// The major version of PostgreSQL, such as 18; `PG_CLUSTER_VERSION` or any from 14 on if not said.
     pub fn version(mut self, major: u32) -> Self {
-        self.version = Some(major);
+        self.wish.version = Some(major);
+        self
+    }
+
+    /// The image for containers; `PG_CLUSTER_IMAGE` or the official one of the wanted version if not said. It is pulled only
+    /// when the engine does not have it.
+    pub fn image(mut self, name: impl Into<String>, tag: impl Into<String>) -> Self {
+        self.wish.image = Some((name.into(), tag.into()));
         self
     }
 
@@ -59,7 +75,7 @@ impl ClusterBuilder {
     }
 
     /// Gives the cluster a system identifier of its own, at the price of an `initdb` of about a second. Without it all local
-    /// clusters of one installation have the same one, since they are copies of one template.
+    /// clusters of one installation have the same one, since they are copies of one template; in containers each has its own.
     pub fn own_identity(mut self) -> Self {
         self.own_identity = true;
         self
@@ -69,63 +85,62 @@ impl ClusterBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::NothingToRun`] when there is no PostgreSQL to be had; [`Error::Configuration`]; [`Error::Start`] with the end
-    /// of the server's log. Nothing is left behind then.
+    /// [`Error::NothingToRun`] or [`Error::Unavailable`] when there is no PostgreSQL to be had; [`Error::Configuration`];
+    /// [`Error::Start`] with the end of the server's log. Nothing is left behind then.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future removes what was started.
-    pub async fn start(self) -> Result<Cluster, Error> {
+    pub async fn start(mut self) -> Result<Cluster, Error> {
         self.settings.iter().try_for_each(Setting::check)?;
-        let version = self.version;
-        let installation = local::blocking(move || Installation::find(version)).await?;
-        let installation = installation.ok_or_else(|| Error::NothingToRun { tried: "local".to_owned() })?;
-        self.start_locally(installation).await
-    }
-
-    async fn start_locally(self, installation: Installation) -> Result<Cluster, Error> {
-        let account = Account::for_servers();
-        let directory = self.directory;
-        let (base, guardian) =
-            local::blocking(move || storage::base_directory(directory.as_deref(), account)).await?;
-        let host = Arc::new(Host { installation, account, base, settings: self.settings });
-        let mut cluster = Cluster::on(Ground::Local(Arc::clone(&host)), guardian);
-
-        let own_identity = self.own_identity;
-        let template = {
-            let host = Arc::clone(&host);
-            local::blocking(move || {
-                let make = if own_identity { Template::fresh } else { Template::of };
-                make(&host.installation, host.account, &host.base).map(Arc::new)
-            })
-            .await?
+        self.wish = self.wish.or_environment()?;
+        let (ground, guardian) = match self.wish.choose().await? {
+            Source::Programs(installation) => self.local_ground(installation).await?,
+            #[cfg(feature = "containers")]
+            Source::Image(image) => self.container_ground(image).await?,
         };
+        let mut cluster = Cluster::on(ground, guardian);
         for _ in 0..=self.replicas {
             cluster.push_node();
         }
-        each(cluster.nodes(), move |node| {
-            let template = Arc::clone(&template);
-            async move {
-                let Server::Local(server) = node.server();
-                server.create(template).await
-            }
-        })
-        .await?;
-
-        let primary = cluster.primary().clone();
-        primary.start().await?;
-        each(cluster.replicas(), move |node| {
+        let primary = cluster.primary();
+        primary.server().create(None).await?;
+        each(cluster.replicas(), |node| {
             let primary = primary.clone();
             async move {
-                let Server::Local(server) = node.server();
-                server.make_standby(&node.conninfo(&primary))?;
+                node.server().create(Some(&node.conninfo(&primary))).await?;
                 node.set_upstream(&primary);
-                node.start().await?;
                 node.until_streaming_from(&primary).await
             }
         })
         .await?;
         Ok(cluster)
+    }
+
+    async fn local_ground(&self, installation: Installation) -> Result<(Ground, Guardian), Error> {
+        let Self { directory, settings, own_identity, .. } = self.clone();
+        local::blocking(move || {
+            let account = Account::for_servers();
+            let (base, guardian) = storage::base_directory(directory.as_deref(), account)?;
+            let template = if own_identity {
+                Template::fresh(&installation, account, &base)?
+            } else {
+                Template::of(&storage::cache_directory()?, &installation, account, &base)?
+            };
+            Ok((Ground::Local(Arc::new(Host { installation, account, base, settings, template })), guardian))
+        })
+        .await
+    }
+
+    #[cfg(feature = "containers")]
+    async fn container_ground(&self, image: ImageName) -> Result<(Ground, Guardian), Error> {
+        let settings = self.settings.clone();
+        local::blocking(move || {
+            let name = storage::unique_name();
+            let guardian = Guardian::of_containers(&name)?;
+            Ok((Ground::Containers(Arc::new(Fleet { name, image, settings })), guardian))
+        })
+        .await
     }
 }
 

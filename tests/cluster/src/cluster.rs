@@ -2,6 +2,8 @@ use std::{process::Child, sync::Arc, thread};
 
 use tokio::task;
 
+#[cfg(feature = "containers")]
+use crate::container::{ContainerServer, Fleet};
 use crate::{
     ClusterBuilder, Error, Lsn, Node, Position,
     guardian::Guardian,
@@ -24,12 +26,18 @@ pub struct Cluster {
 #[derive(Debug)]
 pub(crate) enum Ground {
     Local(Arc<Host>),
+    #[cfg(feature = "containers")]
+    Containers(Arc<Fleet>),
 }
 
 impl Ground {
     fn node(&self, name: String) -> Node {
         let server = match self {
             Self::Local(host) => Server::Local(LocalServer::new(Arc::clone(host), name.clone())),
+            #[cfg(feature = "containers")]
+            Self::Containers(fleet) => {
+                Server::Container(ContainerServer::new(Arc::clone(fleet), name.clone()))
+            }
         };
         Node::new(name, server)
     }

@@ -48,6 +48,15 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The container engine refused something.
+    #[error("cannot {action}")]
+    Engine {
+        /// What was being done, to which node.
+        action: String,
+        /// The engine's answer.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// A program (`initdb`, `pg_basebackup`, ...) failed.
     #[error("{} failed ({status}): {output}", program.display())]
     Program {
@@ -134,4 +143,24 @@ impl Error {
 /// tokio-postgres prints "db error" and keeps the server's message in the source.
 fn describe(error: &tokio_postgres::Error) -> String {
     error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_lines_say_what_to_install() {
+        let error =
+            Error::NothingToRun { tried: "none is installed; no engine answers; no Python".to_owned() };
+        let message = error.to_string();
+        let lines: Vec<&str> = message.lines().collect();
+        assert_eq!(lines.len(), 4, "{message}");
+        assert!(lines[0].contains("no engine answers"));
+        for (line, remedy) in
+            lines[1..].iter().zip(["PostgreSQL 14 or later", "container engine", "Python 3 with pip"])
+        {
+            assert!(line.contains("install") && line.contains(remedy), "{line}");
+        }
+    }
 }

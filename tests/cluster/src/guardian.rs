@@ -12,6 +12,8 @@ use std::{
 use crate::{Error, account::Account};
 
 const LOCAL: &str = include_str!("guardian/local.sh");
+#[cfg(feature = "containers")]
+const CONTAINERS: &str = include_str!("guardian/containers.sh");
 
 /// Dropping it sets it off without waiting for it.
 #[derive(Debug)]
@@ -35,6 +37,14 @@ impl Guardian {
             account.run(&mut command);
         }
         Self::spawn(command, &format!("make the directory {}", base.display()))
+    }
+
+    /// Watches over the containers and the network of a cluster. Blocks while it looks for a command that reaches the engine.
+    #[cfg(feature = "containers")]
+    pub(crate) fn of_containers(cluster: &str) -> Result<Self, Error> {
+        let mut command = Command::new("sh");
+        command.args(["-c", CONTAINERS, "pg-cluster-guardian", cluster]);
+        Self::spawn(command, "list containers with `docker` or `podman`, which removing them takes")
     }
 
     /// Returns once the guardian has said that it is ready.

@@ -23,6 +23,7 @@ use crate::{
     account::Account,
     installation::{self, Installation},
     processes,
+    server::StopMode,
     settings::{self, Setting},
     template::Template,
 };
@@ -39,6 +40,7 @@ pub(crate) struct Host {
     pub(crate) account: Option<Account>,
     pub(crate) base: PathBuf,
     pub(crate) settings: Vec<Setting>,
+    pub(crate) template: Template,
 }
 
 /// One server. Its levers wait for one another: whoever holds the process holds the server.
@@ -69,35 +71,42 @@ impl LocalServer {
         self.host.base.join(format!("{}.log", self.name))
     }
 
-    pub(crate) fn log_tail(&self) -> String {
+    pub(crate) async fn log_tail(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
         installation::last_lines(&String::from_utf8_lossy(&log), 20)
     }
 
-    /// Makes the data directory from the template.
-    pub(crate) async fn create(&self, template: Arc<Template>) -> Result<(), Error> {
-        let (account, data) = (self.host.account, self.data());
-        blocking(move || template.copy_to(&data, account)).await?;
-        self.configure()
+    /// Makes its data directory from the template and starts it, as a standby when there is whom to follow.
+    pub(crate) async fn create(&self, upstream: Option<&str>) -> Result<(), Error> {
+        let (host, data) = (Arc::clone(&self.host), self.data());
+        blocking(move || host.template.copy_to(&data, host.account)).await?;
+        self.configure()?;
+        if let Some(upstream) = upstream {
+            self.make_standby(upstream)?;
+        }
+        self.start().await
     }
 
-    /// Replaces the data directory, if there is one, by a copy of another server's.
-    pub(crate) async fn copy_from(&self, source: &Self) -> Result<(), Error> {
+    /// Replaces its data directory, if there is one, by a copy of its upstream's, and starts it as a standby.
+    pub(crate) async fn recreate(&self, upstream: &str) -> Result<(), Error> {
         let mut postmaster = self.postmaster.lock().await;
         self.kill_process(&mut postmaster)?;
-        let (host, data, (address, port)) = (Arc::clone(&self.host), self.data(), source.address());
+        let (host, data, source) = (Arc::clone(&self.host), self.data(), upstream.to_owned());
         blocking(move || {
             if data.exists() {
                 release_segment(&host, &data);
                 fs::remove_dir_all(&data).map_err(Error::io(format!("remove {}", data.display())))?;
             }
             let mut command = host.installation.command("pg_basebackup", host.account);
-            command.args(["--no-sync", "--checkpoint=fast", "--wal-method=stream", "--username=postgres"]);
-            command.args(["--host", &address, "--port", &port.to_string(), "--pgdata"]).arg(&data);
+            command.args(["--no-sync", "--checkpoint=fast", "--wal-method=stream", "--dbname", &source]);
+            command.arg("--pgdata").arg(&data);
             installation::run(command.current_dir(&host.base)).map(drop)
         })
         .await?;
-        self.configure()
+        drop(postmaster);
+        self.configure()?;
+        self.make_standby(upstream)?;
+        self.start().await
     }
 
     fn configure(&self) -> Result<(), Error> {
@@ -106,10 +115,9 @@ impl LocalServer {
     }
 
     /// Makes it a standby from its next start on.
-    pub(crate) fn make_standby(&self, primary_conninfo: &str) -> Result<(), Error> {
+    fn make_standby(&self, primary_conninfo: &str) -> Result<(), Error> {
         self.write("standby.signal", "")?;
-        let value = settings::quote(primary_conninfo);
-        self.write("postgresql.auto.conf", &format!("primary_conninfo = {value}\n"))
+        self.write("postgresql.auto.conf", &settings::standby_conf(primary_conninfo))
     }
 
     fn write(&self, file: &str, text: &str) -> Result<(), Error> {
@@ -138,7 +146,7 @@ impl LocalServer {
             }
             *postmaster = None;
             if !self.port_was_taken(logged) || Instant::now() > deadline {
-                return Err(Error::Start { node: self.name.clone(), log: self.log_tail() });
+                return Err(Error::Start { node: self.name.clone(), log: self.log_tail().await });
             }
             // A new port is free at once; the one we had comes back when whoever took it lets go.
             sleep(Duration::from_millis(20)).await;
@@ -181,7 +189,7 @@ impl LocalServer {
                 return Ok(true);
             }
             if Instant::now() > deadline {
-                return Err(self.missed("it accepts connections"));
+                return Err(self.missed("it accepts connections").await);
             }
             sleep(Duration::from_millis(2)).await;
         }
@@ -208,14 +216,18 @@ impl LocalServer {
     }
 
     /// Asks it to end, and returns when it has. Does nothing when it does not run.
-    pub(crate) async fn stop(&self, signal: Signal) -> Result<(), Error> {
+    pub(crate) async fn stop(&self, mode: StopMode) -> Result<(), Error> {
+        let signal = match mode {
+            StopMode::Fast => Signal::INT,
+            StopMode::Immediate => Signal::QUIT,
+        };
         let mut postmaster = self.postmaster.lock().await;
         let Some(process) = postmaster.as_ref() else { return Ok(()) };
         processes::signal(process.id(), signal).map_err(Error::io(format!("stop {}", self.name)))?;
         let deadline = Instant::now() + PATIENCE;
         while is_running(&mut postmaster)? {
             if Instant::now() > deadline {
-                return Err(self.missed("it has ended"));
+                return Err(self.missed("it has ended").await);
             }
             sleep(Duration::from_millis(2)).await;
         }
@@ -247,13 +259,13 @@ impl LocalServer {
         self.postmaster.try_lock().ok()?.take()
     }
 
-    fn missed(&self, effect: &str) -> Error {
+    async fn missed(&self, effect: &str) -> Error {
         Error::Deadline {
             node: self.name.clone(),
             effect: effect.to_owned(),
             waited: PATIENCE,
             last: "it has not".to_owned(),
-            log: self.log_tail(),
+            log: self.log_tail().await,
         }
     }
 }

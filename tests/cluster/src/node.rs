@@ -3,10 +3,13 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::Signal;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::{Error, Lsn, server::Server, session::Session};
+use crate::{
+    Error, Lsn,
+    server::{Server, StopMode},
+    session::Session,
+};
 
 /// How long a lever waits for its effect.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -181,7 +184,7 @@ impl Node {
     ///
     /// [`Error::Deadline`] when it has not ended after a minute, as a frozen one has not.
     pub async fn stop_immediate(&self) -> Result<(), Error> {
-        self.0.server.stop(Signal::QUIT).await
+        self.0.server.stop(StopMode::Immediate).await
     }
 
     /// A fast stop (`SIGINT`): sessions are ended with 57P01, standbys receive everything first.
@@ -190,7 +193,7 @@ impl Node {
     ///
     /// As [`stop_immediate`](Self::stop_immediate).
     pub async fn stop_fast(&self) -> Result<(), Error> {
-        self.0.server.stop(Signal::INT).await
+        self.0.server.stop(StopMode::Fast).await
     }
 
     /// Starts it again after a stop or a kill, with its data as they are, and returns when it accepts connections. Does
@@ -251,7 +254,7 @@ impl Node {
         if self.shares_history_with(upstream).await {
             self.set("primary_conninfo", &conninfo).await?;
         } else {
-            self.0.server.start_as_copy_of(&upstream.0.server, &conninfo).await?;
+            self.0.server.recreate(&conninfo).await?;
         }
         self.set_upstream(upstream);
         self.until_streaming_from(upstream).await

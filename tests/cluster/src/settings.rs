@@ -8,9 +8,8 @@ use crate::Error;
 ///
 /// `wal_keep_size` lets a replica that was cut off catch up; no slot needs to be moved on a failover.
 /// Dynamic shared memory in files of the data directory goes when the directory goes, even after `kill -9`.
-const BASE: [(&str, &str); 21] = [
+const BASE: [(&str, &str); 20] = [
     ("fsync", "off"),
-    ("full_page_writes", "off"),
     ("synchronous_commit", "on"),
     ("autovacuum", "off"),
     ("shared_buffers", "16MB"),
@@ -77,8 +76,13 @@ pub(crate) fn postgresql_conf(node: &str, listen: &str, extra: &[Setting]) -> St
     conf
 }
 
+/// What makes a standby follow, beside its `standby.signal`. Kept where `ALTER SYSTEM` can change it.
+pub(crate) fn standby_conf(primary_conninfo: &str) -> String {
+    format!("primary_conninfo = {}\n", quote(primary_conninfo))
+}
+
 /// A value as the configuration file's lexer takes it.
-pub(crate) fn quote(value: &str) -> String {
+fn quote(value: &str) -> String {
     format!("'{}'", value.replace('\\', r"\\").replace('\'', "''").replace('\n', r"\n"))
 }
 

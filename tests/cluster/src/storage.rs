@@ -24,7 +24,11 @@ pub(crate) fn base_directory(
     let name = unique_name();
     let make = |parent: &Path| {
         let base = parent.join(&name);
-        Guardian::of_directory(&base, account, keep).map(|guardian| (base, guardian))
+        let guardian = Guardian::of_directory(&base, account, keep)?;
+        if keep {
+            eprintln!("pg-cluster keeps {}, since PG_CLUSTER_KEEP is set", base.display());
+        }
+        Ok((base, guardian))
     };
     if let Some(parent) = parent {
         return make(parent);

@@ -11,11 +11,11 @@ use crate::{
     Error,
     account::Account,
     installation::{self, Installation},
-    storage::{self, CacheLock},
+    storage::CacheLock,
 };
 
 /// 1 MiB WAL segments keep a data directory small.
-const INITDB: [&str; 8] = [
+pub(crate) const INITDB: [&str; 7] = [
     "--username=postgres",
     "--auth=trust",
     "--no-sync",
@@ -23,7 +23,6 @@ const INITDB: [&str; 8] = [
     "--locale=C",
     "--encoding=UTF8",
     "--wal-segsize=1",
-    "--pgdata",
 ];
 
 /// A data directory that nobody has started.
@@ -60,19 +59,19 @@ impl Size {
 impl Template {
     /// The cached template of this installation, made now if there is none. Blocks.
     ///
-    /// `scratch` is a directory in which the servers' account may write.
+    /// Several processes may ask at once; a lock lets one of them make it. `scratch` is a directory in which the servers' account may write.
     pub(crate) fn of(
+        cache: &Path,
         installation: &Installation,
         account: Option<Account>,
         scratch: &Path,
     ) -> Result<Self, Error> {
-        let cache = storage::cache_directory()?;
         let name = name(installation);
         let path = cache.join(&name);
         if let Some(size) = Size::read(&path) {
             return Ok(Self { path, size: Some(size) });
         }
-        let _lock = CacheLock::take(&cache, &name)?;
+        let _lock = CacheLock::take(cache, &name)?;
         if let Some(size) = Size::read(&path) {
             return Ok(Self { path, size: Some(size) });
         }
@@ -91,7 +90,7 @@ impl Template {
     ) -> Result<Self, Error> {
         let path = scratch.join("template");
         let mut command = installation.command("initdb", account);
-        installation::run(command.args(INITDB).arg(&path).current_dir(scratch))?;
+        installation::run(command.args(INITDB).arg("--pgdata").arg(&path).current_dir(scratch))?;
         Ok(Self { path, size: None })
     }
 
@@ -159,4 +158,91 @@ fn copy(from: &Path, to: &Path, account: Option<Account>) -> io::Result<Size> {
         size.files += 1;
     }
     Ok(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, os::unix::fs::PermissionsExt, thread};
+
+    use super::*;
+    use crate::storage::unique_name;
+
+    /// An installation whose `initdb` writes two files and notes that it ran.
+    struct Workshop {
+        root: PathBuf,
+    }
+
+    impl Workshop {
+        fn new() -> Self {
+            let root = env::temp_dir().join(unique_name());
+            fs::create_dir_all(root.join("bin")).unwrap();
+            fs::create_dir(root.join("cache")).unwrap();
+            let this = Self { root };
+            this.program("postgres", "echo 'postgres (PostgreSQL) 15.18'");
+            this.program("pg_basebackup", "exit 1");
+            let initdb = "for data; do :; done\n\
+                          echo run >>\"$(dirname \"$0\")/../runs\"\n\
+                          mkdir -p \"$data/base\" && chmod 700 \"$data\"\n\
+                          echo 15 >\"$data/PG_VERSION\"\n\
+                          echo data >\"$data/base/1\"";
+            this.program("initdb", initdb);
+            this
+        }
+
+        fn program(&self, name: &str, script: &str) {
+            let path = self.root.join("bin").join(name);
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+
+        fn template(&self) -> Template {
+            let scratch = self.root.join(unique_name());
+            fs::create_dir(&scratch).unwrap();
+            let installation = Installation::at(&self.root.join("bin"), None).unwrap();
+            Template::of(&self.root.join("cache"), &installation, None, &scratch).unwrap()
+        }
+
+        fn copy(&self, template: &Template) -> Result<PathBuf, Error> {
+            let copy = self.root.join(unique_name());
+            template.copy_to(&copy, None).map(|()| copy)
+        }
+
+        fn runs_of_initdb(&self) -> usize {
+            fs::read_to_string(self.root.join("runs")).unwrap().lines().count()
+        }
+    }
+
+    impl Drop for Workshop {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.root).unwrap();
+        }
+    }
+
+    #[test]
+    fn many_at_once_make_one_template_and_all_get_whole_copies() {
+        let workshop = Workshop::new();
+        // A lock belongs to an open file, so threads exclude each other as processes do.
+        let copies: Vec<_> = thread::scope(|scope| {
+            let copies: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| workshop.copy(&workshop.template()).unwrap())).collect();
+            copies.into_iter().map(|copy| copy.join().unwrap()).collect()
+        });
+        for copy in copies {
+            assert_eq!(fs::read_to_string(copy.join("PG_VERSION")).unwrap(), "15\n");
+            assert_eq!(fs::read_to_string(copy.join("base/1")).unwrap(), "data\n");
+            assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        assert_eq!(workshop.runs_of_initdb(), 1);
+    }
+
+    #[test]
+    fn a_damaged_template_is_noticed_and_made_anew() {
+        let workshop = Workshop::new();
+        fs::write(workshop.template().path.join("base/1"), "").unwrap();
+        let error = workshop.copy(&workshop.template()).unwrap_err();
+        assert!(matches!(error, Error::Io { .. }), "{error}");
+
+        workshop.copy(&workshop.template()).unwrap();
+        assert_eq!(workshop.runs_of_initdb(), 2);
+    }
 }
