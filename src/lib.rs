@@ -1,3 +1,29 @@
 //! A connection router for Diesel services on PostgreSQL with a primary and streaming read replicas.
 
+mod balance;
+mod config;
+mod conn;
+mod error;
+mod gauge;
+mod health;
+mod lsn;
+mod monitor;
 mod pool;
+mod query;
+mod router;
+mod status;
+mod topology;
+
+pub use balance::{Candidate, Candidates, LoadBalancing, ParseLoadBalancingError, Strategy};
+pub use config::{Config, ConfigError, Fallback, Fault, NodeConfig, RouterBuilder};
+pub use conn::{Pipeline, ReadConn, Readable, Reader, SendFn, Snapshot, WriteConn};
+pub use error::{ConnectFailure, Error};
+pub use health::{HealthState, Lag, Reason};
+pub use lsn::{Lsn, ParseLsnError, WalBytes};
+pub use query::{
+    AssertReadOnly, AssertReadOnlyDsl, Permits, RawSql, ReadOnly, ReadOnlyQuery, ReadWrite, RunQueryDsl,
+    SaveChangesDsl, Statement, Target, WithBind, effect,
+};
+pub use router::{ReadRequest, Router, WriteRequest};
+pub use status::{NodeStatus, Status};
+pub use topology::Role;

@@ -1,32 +1,281 @@
-//! Connection pools.
+//! A node's connections: bb8 behind a fair gate, failing fast.
+//!
+//! bb8 keeps the connections. What it does not do is done around it: a FIFO gate, because a task that returns a
+//! connection to bb8 can take it again before those that wait; an answer as soon as the node is known to be out of
+//! reach, because `bb8::Pool::get` waits out its timeout and keeps the cause to itself; and a look at the protocol
+//! instead of a ping.
+//!
+//! This and its submodules are the only files that name bb8.
 
 mod connect;
+mod lease;
+mod tap;
 
-pub use connect::{Endpoint, EndpointError};
+pub(crate) use connect::{Access, ConnectError, Endpoint};
+pub(crate) use lease::Lease;
 
+use crate::gauge::Gauge;
 use diesel_async::AsyncPgConnection;
-use std::ops::{Deref, DerefMut};
+use diesel_async::pooled_connection::PoolableConnection;
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tap::Wire;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-/// A checked-out connection.
+/// How long a call waits for a connection of others before it dials again after a failure.
+const REDIAL: Duration = Duration::from_millis(20);
+
+/// The connections to one node for one kind of access. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    node: Arc<str>,
+    bb8: bb8::Pool<Manager>,
+    /// As many permits as connections; whoever holds one never waits in bb8's own, unfair queue.
+    gate: Arc<Semaphore>,
+    failures: watch::Receiver<Option<Arc<ConnectError>>>,
+    in_flight: Gauge,
+    served: AtomicU64,
+    /// Handles may be dropped outside of any runtime, and cleaning up after them needs one.
+    runtime: tokio::runtime::Handle,
+}
+
+/// How a pool behaves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolPolicy {
+    /// Connections at most.
+    pub(crate) size: u32,
+    /// How long opening a connection may take, from the socket to the last setting.
+    pub(crate) connect_timeout: Duration,
+}
+
+/// Until when a checkout may take what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// When the call has to end.
+    pub(crate) deadline: Instant,
+    /// How long the node may take to accept a first connection, when there is none.
+    pub(crate) dial: Duration,
+}
+
+/// Why a pool gave no connection.
 #[derive(Debug)]
-pub(crate) struct Lease(std::marker::PhantomData<AsyncPgConnection>);
+pub(crate) enum CheckoutError {
+    /// The node cannot be reached: another one may be tried.
+    Unreachable(Arc<ConnectError>),
+    /// The node accepts no connection, nor does it refuse one: another one may be tried.
+    Silent,
+    /// All connections stayed in use until the deadline. This says nothing of the node's health.
+    Exhausted,
+    /// The pool was closed.
+    Closed,
+}
 
-impl Lease {
-    /// The name of the node that this connection leads to.
-    pub(crate) fn node(&self) -> &str {
-        todo!()
+impl Pool {
+    /// Opens no connection yet. Must be called within a tokio runtime.
+    pub(crate) fn new(
+        node: Arc<str>,
+        endpoint: Endpoint,
+        access: Access,
+        policy: PoolPolicy,
+        in_flight: Gauge,
+    ) -> Self {
+        let (failed, failures) = watch::channel(None);
+        let manager = Manager { endpoint, access, connect_timeout: policy.connect_timeout };
+        let bb8 = bb8::Pool::builder()
+            .max_size(policy.size)
+            // Costs no round trip: see `Manager::is_valid`.
+            .test_on_check_out(true)
+            .retry_connection(false)
+            // Every call has a deadline of its own.
+            .connection_timeout(Duration::from_secs(24 * 60 * 60))
+            .error_sink(Box::new(Failures(failed)))
+            .build_unchecked(manager);
+        Self {
+            shared: Arc::new(Shared {
+                node,
+                bb8,
+                gate: Arc::new(Semaphore::new(policy.size as usize)),
+                failures,
+                in_flight,
+                served: AtomicU64::new(0),
+                runtime: tokio::runtime::Handle::current(),
+            }),
+        }
+    }
+
+    /// Handles given out so far.
+    pub(crate) fn served(&self) -> u64 {
+        self.shared.served.load(Ordering::Relaxed)
+    }
+
+    /// Takes a connection that is open, idle and outside a transaction, or opens one.
+    ///
+    /// Callers are served in the order in which they came. No round trip is made for a connection that is there.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call leaves the queue, and gives back what it had got.
+    pub(crate) async fn checkout(&self, limits: Limits) -> Result<Lease, CheckoutError> {
+        let shared = &self.shared;
+        let permit = match Arc::clone(&shared.gate).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(TryAcquireError::Closed) => return Err(CheckoutError::Closed),
+            Err(TryAcquireError::NoPermits) => self.queue(limits).await?,
+        };
+        let mut failures = shared.failures.clone();
+        failures.mark_unchanged();
+        let mut silent = pin!(sleep(limits.dial));
+        loop {
+            let mut get = pin!(shared.bb8.get_owned());
+            tokio::select! {
+                biased;
+                // bb8's only error is its own timeout, which is longer than any deadline.
+                connection = &mut get => match connection {
+                    Ok(connection) => return Ok(Lease::new(connection, permit, Arc::clone(shared))),
+                    Err(_) => return Err(CheckoutError::Exhausted),
+                },
+                Some(cause) = failure(&mut failures) => {
+                    if shared.bb8.state().connections == 0 {
+                        return Err(CheckoutError::Unreachable(cause));
+                    }
+                    // Others hold connections, so the node is there: wait for one of theirs, then dial again.
+                    let until = limits.deadline.min(Instant::now() + REDIAL);
+                    if let Ok(connection) = timeout_at(until, get).await {
+                        let connection = connection.map_err(|_| CheckoutError::Exhausted)?;
+                        return Ok(Lease::new(connection, permit, Arc::clone(shared)));
+                    }
+                }
+                () = &mut silent, if !silent.is_elapsed() => {
+                    if shared.bb8.state().connections == 0 {
+                        return Err(CheckoutError::Silent);
+                    }
+                }
+                () = sleep_until(limits.deadline) => {
+                    let connected = shared.bb8.state().connections > 0;
+                    return Err(if connected { CheckoutError::Exhausted } else { CheckoutError::Silent });
+                }
+            }
+        }
+    }
+
+    /// Waits for a permit, unless the node turns out to be out of reach for everybody.
+    async fn queue(&self, limits: Limits) -> Result<OwnedSemaphorePermit, CheckoutError> {
+        let shared = &self.shared;
+        let mut failures = shared.failures.clone();
+        failures.mark_unchanged();
+        let mut permit = pin!(Arc::clone(&shared.gate).acquire_owned());
+        let unreachable = async {
+            loop {
+                let Some(cause) = failure(&mut failures).await else { return std::future::pending().await };
+                if shared.bb8.state().connections == 0 {
+                    return cause;
+                }
+            }
+        };
+        let queued = async {
+            tokio::select! {
+                biased;
+                permit = &mut permit => permit.map_err(|_| CheckoutError::Closed),
+                cause = unreachable => Err(CheckoutError::Unreachable(cause)),
+            }
+        };
+        timeout_at(limits.deadline, queued).await.unwrap_or(Err(CheckoutError::Exhausted))
+    }
+
+    /// Lets every call that waits, and all later ones, end with [`CheckoutError::Closed`]. Handles that are out stay
+    /// usable.
+    pub(crate) fn close(&self) {
+        self.shared.gate.close();
     }
 }
 
-impl Deref for Lease {
-    type Target = AsyncPgConnection;
-    fn deref(&self) -> &AsyncPgConnection {
-        todo!()
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("node", &self.shared.node).finish_non_exhaustive()
     }
 }
 
-impl DerefMut for Lease {
-    fn deref_mut(&mut self) -> &mut AsyncPgConnection {
-        todo!()
+/// The next failure to connect; `None` once there can be no more.
+async fn failure(failures: &mut watch::Receiver<Option<Arc<ConnectError>>>) -> Option<Arc<ConnectError>> {
+    failures.changed().await.ok()?;
+    failures.borrow_and_update().clone()
+}
+
+/// Opens and judges connections for bb8.
+struct Manager {
+    endpoint: Endpoint,
+    access: Access,
+    connect_timeout: Duration,
+}
+
+/// A connection and what is known of it.
+pub(crate) struct Connection {
+    pg: AsyncPgConnection,
+    wire: Option<Arc<Wire>>,
+    /// It has been found unfit for another user.
+    unfit: bool,
+}
+
+/// What bb8's error sink gets.
+#[derive(Debug)]
+enum ManagerError {
+    Connect(ConnectError),
+    /// An idle connection turned out to be closed, or not to be idle.
+    Stale,
+}
+
+impl bb8::ManageConnection for Manager {
+    type Connection = Connection;
+    type Error = ManagerError;
+
+    async fn connect(&self) -> Result<Connection, ManagerError> {
+        let connected = self.endpoint.connect(self.access, self.connect_timeout).await;
+        let (pg, wire) = connected.map_err(ManagerError::Connect)?;
+        Ok(Connection { pg, wire, unfit: false })
+    }
+
+    /// Costs no round trip: what the socket has told so far is enough to know a connection that the server closed.
+    async fn is_valid(&self, connection: &mut Connection) -> Result<(), ManagerError> {
+        if let Some(wire) = &connection.wire {
+            wire.swept().await;
+            if !wire.is_idle() {
+                return Err(ManagerError::Stale);
+            }
+        }
+        if connection.pg.is_broken() { Err(ManagerError::Stale) } else { Ok(()) }
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        std::thread::panicking() || connection.unfit || connection.pg.is_broken()
+    }
+}
+
+/// Passes failures to connect on to the calls that wait for a connection.
+///
+/// bb8 calls the sink when it has given the attempt up; told any earlier, a caller that asks again would find the
+/// attempt still counted, and start none.
+#[derive(Debug)]
+struct Failures(watch::Sender<Option<Arc<ConnectError>>>);
+
+impl bb8::ErrorSink<ManagerError> for Failures {
+    fn sink(&self, error: ManagerError) {
+        match error {
+            ManagerError::Connect(cause) => {
+                self.0.send_replace(Some(Arc::new(cause)));
+            }
+            ManagerError::Stale => {}
+        }
+    }
+
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<ManagerError>> {
+        Box::new(Self(self.0.clone()))
     }
 }

@@ -1,0 +1,117 @@
+//! The one with the least to do.
+
+use super::{Candidate, Candidates, Strategy};
+use rand::Rng;
+use std::{
+    cmp::Ordering,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+/// Compares what is in flight for each weight; those that are equal take turns, so that idle nodes share evenly and
+/// simultaneous picks do not all fall on the same node.
+#[derive(Debug)]
+pub(super) struct LeastConnections {
+    next: AtomicU64,
+}
+
+impl LeastConnections {
+    pub(super) fn starting_at(turn: u64) -> Self {
+        Self { next: AtomicU64::new(turn) }
+    }
+}
+
+impl Strategy for LeastConnections {
+    fn pick(&self, candidates: &Candidates, _: &mut dyn Rng) -> usize {
+        let turn = self.next.fetch_add(1, Relaxed);
+        let mut least = Load::of(&candidates[0]);
+        let (mut first, mut equal) = (0, 1);
+        for (i, candidate) in candidates.iter().enumerate().skip(1) {
+            let load = Load::of(candidate);
+            match load.compare(least) {
+                Ordering::Less => (least, first, equal) = (load, i, 1),
+                Ordering::Equal => equal += 1,
+                Ordering::Greater => {}
+            }
+        }
+        if equal == 1 {
+            return first;
+        }
+        // The gauges move on meanwhile. Whoever is no longer equal is passed over, and the first was least a moment ago.
+        let mut equals =
+            (first..candidates.len()).filter(|i| Load::of(&candidates[*i]).compare(least).is_le());
+        equals.nth((turn % equal) as usize).unwrap_or(first)
+    }
+}
+
+/// What is in flight, divided by the weight. Both fit into 32 bits, so that products fit into 64.
+#[derive(Clone, Copy)]
+struct Load {
+    in_flight: u64,
+    weight: u64,
+}
+
+impl Load {
+    fn of(candidate: &Candidate) -> Self {
+        let in_flight = u32::try_from(candidate.in_flight()).unwrap_or(u32::MAX);
+        Self { in_flight: in_flight.into(), weight: candidate.weight().into() }
+    }
+
+    fn compare(self, other: Self) -> Ordering {
+        (self.in_flight * other.weight).cmp(&(other.in_flight * self.weight))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{candidates, tally};
+    use super::{Strategy, *};
+    use proptest::{collection::vec, prelude::*};
+    use rand::{SeedableRng, rngs::StdRng};
+
+    proptest! {
+        #[test]
+        fn the_pick_is_among_the_least_loaded(loads in vec((0..6usize, 1..5u32), 1..12), start: u64) {
+            let weights: Vec<_> = loads.iter().map(|(_, weight)| *weight).collect();
+            let (candidates, gauges) = candidates(&weights);
+            let _busy: Vec<_> =
+                loads.iter().zip(&gauges).flat_map(|((n, _), gauge)| (0..*n).map(|_| gauge.count())).collect();
+            let pick = LeastConnections::starting_at(start).pick(&candidates, &mut StdRng::seed_from_u64(1));
+            let load = |(in_flight, weight): (usize, u32)| in_flight as f64 / f64::from(weight);
+            prop_assert!(loads.iter().all(|other| load(loads[pick]) <= load(*other)));
+        }
+
+        /// Reads that never end fill the nodes in proportion to their weights.
+        #[test]
+        fn lasting_work_ends_up_in_proportion_to_the_weights(weights in vec(1..8u32, 1..8), start: u64) {
+            let (candidates, gauges) = candidates(&weights);
+            let strategy = LeastConnections::starting_at(start);
+            let mut rng = StdRng::seed_from_u64(1);
+            let rounds = 20;
+            let total = weights.iter().sum::<u32>() * rounds;
+            let _busy: Vec<_> = (0..total).map(|_| gauges[strategy.pick(&candidates, &mut rng)].count()).collect();
+            for (gauge, weight) in gauges.iter().zip(&weights) {
+                prop_assert_eq!(gauge.value(), (weight * rounds) as usize);
+            }
+        }
+
+        /// Whichever nodes are busy, the idle ones take turns.
+        #[test]
+        fn idle_nodes_share_evenly(busy in vec(any::<bool>(), 1..10), start in 0..u64::MAX / 2) {
+            prop_assume!(busy.contains(&false));
+            let (candidates, gauges) = candidates(&vec![3; busy.len()]);
+            let _busy: Vec<_> = gauges.iter().zip(&busy).filter(|(_, busy)| **busy).map(|(g, _)| g.count()).collect();
+            let idle = busy.iter().filter(|busy| !**busy).count();
+            let counts = tally(&LeastConnections::starting_at(start), &candidates, idle * 50, 1);
+            for (count, busy) in counts.into_iter().zip(busy) {
+                prop_assert_eq!(count, if busy { 0 } else { 50 });
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_loads_do_not_overflow() {
+        let most = Load { in_flight: u32::MAX.into(), weight: u32::MAX.into() };
+        assert_eq!(most.compare(most), Ordering::Equal);
+        assert_eq!(most.compare(Load { in_flight: 0, weight: 1 }), Ordering::Greater);
+    }
+}

@@ -1,0 +1,135 @@
+//! What is wrong with a configuration.
+
+use std::fmt;
+
+/// The configuration is wrong: every fault in it, not just the first.
+///
+/// `Display` is one line a fault. No part of a URL and no text that could not be made sense of is repeated, since a
+/// password may be in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    faults: Vec<Fault>,
+}
+
+impl ConfigError {
+    /// The faults, at least one.
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, fault) in self.faults.iter().enumerate() {
+            let line_break = if i == 0 { "" } else { "\n" };
+            write!(f, "{line_break}{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// One thing that is wrong. `Display` says which setting, what is wrong with it, and what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    key: String,
+    problem: String,
+    wanted: String,
+}
+
+impl Fault {
+    /// The setting: a variable as in `DB_READ_REPLICA_URLS[1]`, or a setter as in `replica[1].url`, both counted from 0.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; wanted: {}", self.key, self.problem, self.wanted)
+    }
+}
+
+/// What a fault can be about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    Primary(Part),
+    /// By position.
+    Replica(usize, Part),
+    Replicas,
+    ReadReplicasEnabled,
+    PoolSize,
+    CheckoutTimeout,
+    ConnectTimeout,
+    LoadBalancing,
+    LagThreshold,
+    Fallback,
+    ProbeInterval,
+    ProbeTimeout,
+}
+
+/// What of a node a fault is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Url,
+    Name,
+}
+
+impl Key {
+    /// What it is called in code.
+    pub(super) fn setter(self) -> String {
+        let part = |part| match part {
+            Part::Url => "url",
+            Part::Name => "name",
+        };
+        let setter = match self {
+            Self::Primary(of) => return format!("primary.{}", part(of)),
+            Self::Replica(i, of) => return format!("replica[{i}].{}", part(of)),
+            Self::Replicas => "replica",
+            Self::ReadReplicasEnabled => "read_replicas_enabled",
+            Self::PoolSize => "pool_size",
+            Self::CheckoutTimeout => "checkout_timeout",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::LoadBalancing => "load_balancing",
+            Self::LagThreshold => "lag_threshold",
+            Self::Fallback => "fallback",
+            Self::ProbeInterval => "probe_interval",
+            Self::ProbeTimeout => "probe_timeout",
+        };
+        setter.to_owned()
+    }
+}
+
+/// Collects faults, under names that the reader of them knows.
+#[derive(Debug)]
+pub(super) struct Faults {
+    name: fn(Key) -> String,
+    faults: Vec<Fault>,
+}
+
+impl Faults {
+    pub(super) fn named_by(name: fn(Key) -> String) -> Self {
+        Self { name, faults: vec![] }
+    }
+
+    pub(super) fn name(&self, key: Key) -> String {
+        (self.name)(key)
+    }
+
+    /// Adds a fault, unless one of the same key is there: what follows from that is none of its own.
+    pub(super) fn add(&mut self, key: Key, problem: impl Into<String>, wanted: impl Into<String>) {
+        let key = self.name(key);
+        if self.faults.iter().all(|fault| fault.key != key) {
+            self.faults.push(Fault { key, problem: problem.into(), wanted: wanted.into() });
+        }
+    }
+
+    /// The value, if nothing is wrong. A value can be missing only if something is.
+    pub(super) fn result<T>(self, value: Option<T>) -> Result<T, ConfigError> {
+        match value {
+            Some(value) if self.faults.is_empty() => Ok(value),
+            _ => Err(ConfigError { faults: self.faults }),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The read handle.
+
+use diesel_async::AsyncPgConnection;
+use std::fmt;
+
+use super::pipeline::Pipeline;
+use super::snapshot::Snapshot;
+use crate::pool::Lease;
+use crate::query::{ReadOnly, Target, Token};
+
+/// A connection on which only reads compile.
+///
+/// ```no_run
+/// # use diesel::prelude::*;
+/// # use diesel_replicas::{ReadConn, RunQueryDsl};
+/// # diesel::table! { rooms (id) { id -> BigInt, name -> Text, } }
+/// # async fn example(mut conn: ReadConn) -> QueryResult<()> {
+/// let names: Vec<String> = rooms::table.select(rooms::name).load(&mut conn).await?;
+/// # Ok(()) }
+/// ```
+///
+/// An insert, an update, a delete, a select that locks rows, and raw SQL that has not been
+/// [asserted](crate::AssertReadOnlyDsl) to only read do not compile:
+///
+/// ```compile_fail,E0277
+/// # use diesel::prelude::*;
+/// # use diesel_replicas::{ReadConn, RunQueryDsl};
+/// # diesel::table! { rooms (id) { id -> BigInt, name -> Text, } }
+/// # async fn example(mut conn: ReadConn) -> QueryResult<()> {
+/// // error[E0277]: `INSERT` is not allowed on a read-only connection
+/// diesel::insert_into(rooms::table).values(rooms::name.eq("lobby")).execute(&mut conn).await?;
+/// # Ok(()) }
+/// ```
+///
+/// There is no way to the connection behind it. For several reads of one state use a [snapshot](Self::snapshot),
+/// for several reads at a time a [pipeline](Self::pipeline). Functions that only read should take a
+/// [`Reader`](crate::Reader), to which a `&mut ReadConn` coerces.
+// No `Deref`, `DerefMut` or `AsMut` to the connection: diesel-async takes everything that has `DerefMut` to a
+// connection for a connection, and `&AsyncPgConnection` for one too; each would let writes through.
+pub struct ReadConn {
+    lease: Lease,
+}
+
+impl ReadConn {
+    /// The pool must have made the session of `lease` read-only on the server, except for [`WriteConn::as_read`].
+    ///
+    /// [`WriteConn::as_read`]: crate::WriteConn::as_read
+    pub(crate) fn new(lease: Lease) -> Self {
+        Self { lease }
+    }
+
+    /// The name of the node that serves this connection.
+    pub fn node(&self) -> &str {
+        self.lease.node()
+    }
+
+    /// A handle for several reads at a time on this one connection.
+    pub fn pipeline(&self) -> Pipeline<'_> {
+        Pipeline::from(self)
+    }
+
+    /// A transaction that sees one state of the database throughout.
+    pub fn snapshot(&mut self) -> Snapshot<'_> {
+        Snapshot::new(self)
+    }
+
+    pub(super) fn raw(&self) -> &AsyncPgConnection {
+        &self.lease
+    }
+
+    pub(super) fn raw_mut(&mut self) -> &mut AsyncPgConnection {
+        &mut self.lease
+    }
+}
+
+impl Target for ReadConn {
+    type Mode = ReadOnly;
+    type Raw = AsyncPgConnection;
+
+    fn __raw(&mut self, _: Token) -> &mut AsyncPgConnection {
+        self.raw_mut()
+    }
+}
+
+// For `&mut conn` where `conn` is a `&mut ReadConn` already, which diesel-async allows for its connections.
+impl Target for &mut ReadConn {
+    type Mode = ReadOnly;
+    type Raw = AsyncPgConnection;
+
+    fn __raw(&mut self, _: Token) -> &mut AsyncPgConnection {
+        self.raw_mut()
+    }
+}
+
+impl fmt::Debug for ReadConn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadConn").field("node", &self.node()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,122 @@
+//! What can go wrong between a request and a connection.
+
+use crate::config::ConfigError;
+use crate::pool::ConnectError;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why the router gave no connection.
+///
+/// What fails later, in a query, is Diesel's [`diesel::result::Error`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration is wrong; every fault is in the text, with its key and what is wanted.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+
+    /// No replica may serve reads, and the fallback policy keeps them off the primary.
+    #[error("no replica can serve reads ({nodes}), and the fallback policy does not allow the primary to")]
+    #[non_exhaustive]
+    NoEligibleNode {
+        /// Each replica's name and why it is out, for people.
+        nodes: String,
+    },
+
+    /// Every connection of the node's pool stayed in use until the deadline.
+    #[error(
+        "all connections to `{node}` stayed in use for {}: hold them for less time, or raise the pool size",
+        Millis(*.waited)
+    )]
+    #[non_exhaustive]
+    PoolExhausted {
+        /// The node's name.
+        node: String,
+        /// How long the call waited.
+        waited: Duration,
+    },
+
+    /// The node refused the connection, or closed it before it was ready.
+    #[error("cannot connect to `{node}`: {cause}")]
+    #[non_exhaustive]
+    Connect {
+        /// The node's name.
+        node: String,
+        /// What the node, or the network, said.
+        #[source]
+        cause: ConnectFailure,
+    },
+
+    /// The node did not answer in time.
+    #[error("`{node}` did not answer within {}", Millis(*.waited))]
+    #[non_exhaustive]
+    TimedOut {
+        /// The node's name.
+        node: String,
+        /// How long the call waited.
+        waited: Duration,
+    },
+
+    /// [`Router::shutdown`](crate::Router::shutdown) was called.
+    #[error("the router has been shut down")]
+    ShutDown,
+}
+
+impl Error {
+    /// The configuration is wrong: nothing will change until it does.
+    pub fn is_config(&self) -> bool {
+        matches!(self, Self::Config(_))
+    }
+
+    /// No node could serve at that moment: the same call may succeed later. A web service answers 503.
+    pub fn is_unavailable(&self) -> bool {
+        !self.is_config()
+    }
+}
+
+/// Why a connection could not be made; its [`source`](std::error::Error::source) has the details.
+#[derive(Debug, Clone)]
+pub struct ConnectFailure(pub(crate) Arc<ConnectError>);
+
+impl fmt::Display for ConnectFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Chain(self.0.as_ref()).fmt(f)
+    }
+}
+
+impl std::error::Error for ConnectFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// An error with all its causes on one line.
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.0.to_string();
+        f.write_str(&shown)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Several crates repeat their source in their own text.
+            if !shown.contains(&text) {
+                write!(f, ": {text}")?;
+                shown = text;
+            }
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// A duration in whole milliseconds, as messages show it.
+pub(crate) struct Millis(pub(crate) Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.0.as_millis())
+    }
+}

@@ -1,0 +1,51 @@
+//! A shared count of what is going on right now.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+/// How many [`Counted`]s there are. Clones share the count.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gauge(Arc<AtomicUsize>);
+
+impl Gauge {
+    /// The count at this moment.
+    pub(crate) fn value(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
+    /// Counts one more, for as long as the guard lives.
+    pub(crate) fn count(&self) -> Counted {
+        self.0.fetch_add(1, Relaxed);
+        Counted(self.clone())
+    }
+}
+
+/// Counts for one in its [`Gauge`] until it is dropped, so that cancelled work is counted down as well.
+#[derive(Debug)]
+#[must_use = "dropping it counts down at once"]
+pub(crate) struct Counted(Gauge);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_is_alive() {
+        let gauge = Gauge::default();
+        let first = gauge.count();
+        let second = gauge.clone().count();
+        assert_eq!(gauge.value(), 2);
+        drop(first);
+        assert_eq!(gauge.value(), 1);
+        drop(second);
+        assert_eq!(gauge.value(), 0);
+    }
+}

@@ -1,0 +1,174 @@
+//! Whether a node may serve, and why.
+//!
+//! Everything here is a pure function of what probes have seen: the lag clock turns log positions into an upper bound of
+//! a replica's lag, the state machine turns one probe's outcome after the other into a [`HealthState`] and its [`Reason`].
+
+mod lag;
+mod machine;
+
+pub use lag::Lag;
+pub(crate) use lag::LsnClock;
+pub(crate) use machine::{NodeHealth, ProbeOutcome, Transition};
+
+use std::{fmt, sync::Arc, time::Duration};
+
+/// The health of a node, as far as routing is concerned: only a [`Healthy`](Self::Healthy) replica serves reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HealthState {
+    /// No probe has shown yet that it can serve.
+    Unproven,
+    /// Serves.
+    Healthy,
+    /// A replica that answers but is too far behind the primary, or may be.
+    Lagging,
+    /// Does not answer.
+    Unreachable,
+    /// Answers, but is not what it is configured as.
+    Refused,
+}
+
+impl fmt::Display for HealthState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unproven => "unproven",
+            Self::Healthy => "healthy",
+            Self::Lagging => "lagging",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+        })
+    }
+}
+
+/// Why a node is in its [`HealthState`], for people to read: `Display` is one line without a final stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// No probe has ended yet.
+    NotProbed,
+    /// The primary answers and is writable.
+    Writable,
+    /// The replica's lag is within the threshold.
+    Fresh {
+        /// The upper bound of the lag.
+        lag: Duration,
+    },
+    /// The replica's lag is over the threshold, or has been and is not yet down for good.
+    Behind {
+        /// The upper bound of the lag.
+        lag: Duration,
+        /// Over this lag a replica leaves.
+        threshold: Duration,
+        /// At this lag or below, probe after probe, it returns.
+        recovery: Duration,
+    },
+    /// The replica has not replayed even the oldest known position of the primary.
+    LagUnknown,
+    /// The primary does not answer, so that nothing newer is known that the replica could lack.
+    LagUnverified,
+    /// The probe failed; the text says how.
+    Failed(Arc<str>),
+    /// Probes in a row ended without an answer.
+    TimedOut {
+        /// How many, so far.
+        probes: u32,
+        /// How long each was waited for.
+        after: Duration,
+    },
+    /// A replica that is none: it is a primary, or was promoted.
+    NotInRecovery,
+    /// A primary that is none: it is a standby.
+    InRecovery,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotProbed => f.write_str("not probed yet"),
+            Self::Writable => f.write_str("answers and is writable"),
+            Self::Fresh { lag } => write!(f, "lag of at most {}", Millis(*lag)),
+            Self::Behind { lag, threshold, .. } if lag > threshold => {
+                write!(f, "lag of at most {} is over the threshold of {}", Millis(*lag), Millis(*threshold))
+            }
+            Self::Behind { lag, recovery, .. } if lag > recovery => {
+                write!(f, "lag of at most {} is not yet down to {}", Millis(*lag), Millis(*recovery))
+            }
+            Self::Behind { lag, .. } => {
+                write!(f, "lag of at most {} is to be confirmed by the next probe", Millis(*lag))
+            }
+            Self::LagUnknown => {
+                f.write_str("lag unknown: behind every position sampled from the primary so far")
+            }
+            Self::LagUnverified => f.write_str("primary unobserved: lag unverified"),
+            Self::Failed(how) => f.write_str(how),
+            Self::TimedOut { probes: 1, after } => write!(f, "1 probe timed out after {}", Millis(*after)),
+            Self::TimedOut { probes, after } => {
+                write!(f, "{probes} probes timed out after {}", Millis(*after))
+            }
+            Self::NotInRecovery => f.write_str("not in recovery: this node is a primary, or was promoted"),
+            Self::InRecovery => f.write_str("in recovery: this node is a standby"),
+        }
+    }
+}
+
+/// A duration in whole milliseconds, rounded up: a bound must not look smaller than it is.
+struct Millis(Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.0.as_nanos().div_ceil(1_000_000))
+    }
+}
+
+/// When a node leaves, and when it comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HealthPolicy {
+    /// A replica whose lag is over this leaves at once.
+    pub(crate) lag_threshold: Duration,
+    /// A replica that has left returns at this lag or below; never more than the threshold.
+    pub(crate) lag_recovery: Duration,
+    /// Good probes in a row that bring a node back.
+    pub(crate) probes_to_recover: u32,
+    /// Probes in a row without an answer that make a node unreachable.
+    pub(crate) timeouts_to_unreachable: u32,
+}
+
+impl HealthPolicy {
+    /// The defaults, with this threshold: a replica returns below half of it.
+    pub(crate) fn with_lag_threshold(lag_threshold: Duration) -> Self {
+        Self {
+            lag_threshold,
+            lag_recovery: lag_threshold / 2,
+            probes_to_recover: 2,
+            timeouts_to_unreachable: 2,
+        }
+    }
+}
+
+impl Default for HealthPolicy {
+    fn default() -> Self {
+        Self::with_lag_threshold(Duration::from_secs(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_read_well() {
+        let ms = Duration::from_millis;
+        let behind = |lag| Reason::Behind { lag: ms(lag), threshold: ms(1000), recovery: ms(500) };
+        for (reason, text) in [
+            (Reason::Fresh { lag: Duration::from_micros(1) }, "lag of at most 1 ms"),
+            (behind(1340), "lag of at most 1340 ms is over the threshold of 1000 ms"),
+            (behind(1000), "lag of at most 1000 ms is not yet down to 500 ms"),
+            (behind(500), "lag of at most 500 ms is to be confirmed by the next probe"),
+            (Reason::Failed("connection refused".into()), "connection refused"),
+            (Reason::TimedOut { probes: 1, after: ms(500) }, "1 probe timed out after 500 ms"),
+            (Reason::TimedOut { probes: 2, after: ms(500) }, "2 probes timed out after 500 ms"),
+        ] {
+            assert_eq!(reason.to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! A connection that is out, and what happens to it when it comes back.
+
+use super::tap::{CANCEL, Wire};
+use super::{Manager, Shared};
+use crate::gauge::Counted;
+use diesel_async::pooled_connection::PoolableConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+use tokio_postgres::NoTls;
+
+/// How long what is under way may take to end by itself: the last frames of a finished statement are often still to come.
+const GRACE: Duration = Duration::from_millis(20);
+
+/// A connection on loan from its pool.
+///
+/// Dropping it returns at once. A connection that is not idle then is settled in the background: it gets a moment to
+/// finish, is cancelled on the server, and is closed unless it is idle and outside a transaction in the end. Until
+/// that is decided it counts against the pool's size and is given to nobody.
+pub(crate) struct Lease {
+    loan: Option<Loan>,
+    shared: Arc<Shared>,
+    /// Counts the handle, not the connection: settling is nobody's query.
+    _in_flight: Counted,
+}
+
+/// Fields drop in this order: the connection is back before the next in the queue is let in.
+struct Loan {
+    connection: bb8::PooledConnection<'static, Manager>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    pub(super) fn new(
+        connection: bb8::PooledConnection<'static, Manager>,
+        permit: OwnedSemaphorePermit,
+        shared: Arc<Shared>,
+    ) -> Self {
+        shared.served.fetch_add(1, Ordering::Relaxed);
+        let _in_flight = shared.in_flight.count();
+        Self { loan: Some(Loan { connection, _permit: permit }), shared, _in_flight }
+    }
+
+    /// The name of the node that the connection leads to.
+    pub(crate) fn node(&self) -> &str {
+        &self.shared.node
+    }
+}
+
+const UNTIL_DROP: &str = "the loan is taken out by drop alone";
+
+impl Deref for Lease {
+    type Target = AsyncPgConnection;
+
+    fn deref(&self) -> &AsyncPgConnection {
+        &self.loan.as_ref().expect(UNTIL_DROP).connection.pg
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut AsyncPgConnection {
+        &mut self.loan.as_mut().expect(UNTIL_DROP).connection.pg
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(mut loan) = self.loan.take() else { return };
+        // A panic may have stopped anything half-way; bb8 must see it here, on the thread that panics.
+        let unfit = std::thread::panicking() || loan.connection.pg.is_broken();
+        match &loan.connection.wire {
+            Some(wire) if wire.is_idle() && !unfit => wire.sweep(),
+            Some(wire) if wire.is_closed() || (unfit && !wire.is_busy()) => loan.connection.unfit = true,
+            _ => {
+                loan.connection.unfit = unfit;
+                self.shared.runtime.spawn(loan.settle());
+                return;
+            }
+        }
+        // bb8 may have to start a task.
+        let _runtime = self.shared.runtime.enter();
+        drop(loan);
+    }
+}
+
+impl Loan {
+    /// Ends what is under way, and decides whether the connection can be used again.
+    async fn settle(mut self) {
+        let connection = &mut *self.connection;
+        let idle = match &connection.wire {
+            Some(wire) => settle(wire).await,
+            None => settle_untapped(&mut connection.pg).await,
+        };
+        connection.unfit |= !idle;
+    }
+}
+
+/// Whether the connection is idle and outside a transaction in the end.
+async fn settle(wire: &Wire) -> bool {
+    if timeout(GRACE, wire.answered()).await.is_err() {
+        wire.cancel().await;
+    }
+    wire.is_idle()
+}
+
+/// The same for a connection without a tap: whatever was sent before has ended once a round trip is made, and a
+/// transaction that was left open has been ended by it. `BEGIN` is there because the server logs a warning for a
+/// `ROLLBACK` outside a transaction.
+async fn settle_untapped(pg: &mut AsyncPgConnection) -> bool {
+    let token = pg.cancel_token();
+    let mut round_trip = pin!(pg.batch_execute("BEGIN; ROLLBACK"));
+    if let Ok(ended) = timeout(GRACE, &mut round_trip).await {
+        return ended.is_ok();
+    }
+    let cancelled = async {
+        let _ = token.cancel_query(NoTls).await;
+        round_trip.await.is_ok()
+    };
+    timeout(CANCEL, cancelled).await.unwrap_or(false)
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("node", &self.node()).finish_non_exhaustive()
+    }
+}

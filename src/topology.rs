@@ -1,0 +1,117 @@
+//! Which nodes there are and what is known of them: one immutable snapshot, replaced as a whole.
+
+use crate::balance::{Candidate, Candidates, Strategy};
+use crate::gauge::Gauge;
+use crate::health::{HealthState, Lag, Reason};
+use crate::pool::Pool;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+/// What a node is to the router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Role {
+    /// Takes the writes.
+    Primary,
+    /// Serves reads while it is healthy.
+    Replica,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+        })
+    }
+}
+
+/// One node and its pools, for the life of the router.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) name: Arc<str>,
+    pub(crate) role: Role,
+    pub(crate) weight: u32,
+    pub(crate) in_flight: Gauge,
+    pub(crate) reads: Pool,
+    /// The primary's alone; reads that fall back to the primary never take from it.
+    pub(crate) writes: Option<Pool>,
+}
+
+/// A node with what its last probe showed.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) node: Arc<Node>,
+    pub(crate) health: HealthState,
+    pub(crate) reason: Reason,
+    pub(crate) lag: Option<Lag>,
+}
+
+/// What the router knows at one moment. Only the monitor makes one.
+#[derive(Debug)]
+pub(crate) struct Topology {
+    /// The primary first, then the replicas in the order of the configuration.
+    nodes: Vec<Seen>,
+    serving: Serving,
+}
+
+/// The replicas that may serve a read.
+#[derive(Debug, Clone)]
+pub(crate) struct Serving {
+    nodes: Vec<Arc<Node>>,
+    /// Parallel to `nodes`; `None` when there are none.
+    candidates: Option<Candidates>,
+}
+
+impl Topology {
+    pub(crate) fn new(nodes: Vec<Seen>) -> Self {
+        let serves = |seen: &&Seen| seen.node.role == Role::Replica && seen.health == HealthState::Healthy;
+        let serving = Serving::new(nodes.iter().filter(serves).map(|seen| Arc::clone(&seen.node)));
+        Self { nodes, serving }
+    }
+
+    pub(crate) fn nodes(&self) -> &[Seen] {
+        &self.nodes
+    }
+
+    pub(crate) fn primary(&self) -> &Arc<Node> {
+        &self.nodes[0].node
+    }
+
+    pub(crate) fn replicas(&self) -> &[Seen] {
+        &self.nodes[1..]
+    }
+
+    pub(crate) fn serving(&self) -> &Serving {
+        &self.serving
+    }
+}
+
+impl Serving {
+    /// A node of weight 0 serves never, not even as the last one.
+    fn new(nodes: impl Iterator<Item = Arc<Node>>) -> Self {
+        let weighted = |node: Arc<Node>| {
+            let weight = NonZeroU32::new(node.weight)?;
+            let candidate = Candidate::new(Arc::clone(&node.name), weight, node.in_flight.clone());
+            Some((node, candidate))
+        };
+        let (nodes, candidates): (_, Vec<_>) = nodes.filter_map(weighted).unzip();
+        Self { nodes, candidates: Candidates::new(candidates) }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The node that the strategy chooses; `None` when there is none to choose from.
+    pub(crate) fn pick(&self, strategy: &dyn Strategy) -> Option<&Arc<Node>> {
+        let index = self.candidates.as_ref()?.pick(strategy, &mut rand::rng());
+        self.nodes.get(index)
+    }
+
+    /// The others, for a request that found this one out of reach.
+    pub(crate) fn without(&self, node: &Arc<Node>) -> Self {
+        Self::new(self.nodes.iter().filter(|other| !Arc::ptr_eq(other, node)).cloned())
+    }
+}

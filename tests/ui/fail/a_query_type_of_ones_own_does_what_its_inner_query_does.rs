@@ -1,0 +1,31 @@
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel_replicas::{ReadConn, RunQueryDsl, Statement};
+
+include!("../schema.rs");
+
+#[derive(QueryId)]
+struct Counted<Q>(Q);
+
+impl<Q: Query> Query for Counted<Q> {
+    type SqlType = Q::SqlType;
+}
+
+impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Counted<Q> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.0.walk_ast(out.reborrow())?;
+        out.push_sql(" LIMIT 10");
+        Ok(())
+    }
+}
+
+impl<Q: Statement> Statement for Counted<Q> {
+    type Effect = Q::Effect;
+}
+
+async fn run(conn: &mut ReadConn) {
+    let _ = Counted(users::table.for_update()).load::<(i32, String)>(conn).await;
+}
+
+fn main() {}

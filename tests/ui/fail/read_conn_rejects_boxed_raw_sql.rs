@@ -1,0 +1,18 @@
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel_replicas::{ReadConn, RunQueryDsl};
+
+include!("../schema.rs");
+
+#[derive(QueryableByName)]
+struct Named {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    #[expect(dead_code)]
+    name: String,
+}
+
+async fn run(conn: &mut ReadConn) {
+    let _ = sql_query("SELECT name FROM users").into_boxed().load::<Named>(conn).await;
+}
+
+fn main() {}

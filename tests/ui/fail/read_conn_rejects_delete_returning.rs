@@ -1,0 +1,9 @@
+use diesel_replicas::{ReadConn, RunQueryDsl};
+
+include!("../schema.rs");
+
+async fn run(conn: &mut ReadConn) {
+    let _ = diesel::delete(users::table).returning(users::id).load::<i32>(conn).await;
+}
+
+fn main() {}

@@ -1,0 +1,10 @@
+use diesel::prelude::*;
+use diesel_replicas::{ReadConn, RunQueryDsl};
+
+include!("../schema.rs");
+
+async fn run(conn: &mut ReadConn) {
+    let _ = diesel::insert_into(users::table).values(users::name.eq("Ada")).execute(conn).await;
+}
+
+fn main() {}

@@ -1,0 +1,16 @@
+use diesel::prelude::*;
+use diesel_replicas::{ReadConn, RunQueryDsl};
+
+include!("../schema.rs");
+
+async fn run(conn: &mut ReadConn) {
+    let _ = diesel::insert_into(users::table)
+        .values((users::id.eq(1), users::name.eq("Ada")))
+        .on_conflict(users::id)
+        .do_update()
+        .set(users::name.eq("Ada"))
+        .execute(conn)
+        .await;
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+use diesel_replicas::Reader;
+
+include!("../schema.rs");
+
+fn run(conn: &mut Reader) {
+    let _ = conn.__pg_mut(());
+}
+
+fn main() {}

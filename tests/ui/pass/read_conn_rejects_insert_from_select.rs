@@ -1,0 +1,15 @@
+use diesel::prelude::*;
+use diesel_replicas::{RunQueryDsl, WriteConn};
+
+include!("../schema.rs");
+
+async fn run(conn: &mut WriteConn) {
+    let _ = users::table
+        .select(users::name)
+        .insert_into(users::table)
+        .into_columns(users::name)
+        .execute(conn)
+        .await;
+}
+
+fn main() {}

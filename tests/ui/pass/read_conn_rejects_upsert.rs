@@ -1,0 +1,16 @@
+use diesel::prelude::*;
+use diesel_replicas::{RunQueryDsl, WriteConn};
+
+include!("../schema.rs");
+
+async fn run(conn: &mut WriteConn) {
+    let _ = diesel::insert_into(users::table)
+        .values((users::id.eq(1), users::name.eq("Ada")))
+        .on_conflict(users::id)
+        .do_update()
+        .set(users::name.eq("Ada"))
+        .execute(conn)
+        .await;
+}
+
+fn main() {}

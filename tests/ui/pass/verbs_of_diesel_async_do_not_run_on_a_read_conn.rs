@@ -1,0 +1,9 @@
+use diesel_replicas::{ReadConn, RunQueryDsl};
+
+include!("../schema.rs");
+
+async fn run(conn: &mut ReadConn) {
+    let _ = users::table.load::<(i32, String)>(conn).await;
+}
+
+fn main() {}
