@@ -38,11 +38,15 @@ async fn it_waits_for_a_database_that_is_not_there_yet() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_that_start_at_once_migrate_once() {
+async fn those_that_start_at_once_do_not_migrate_at_once() {
     let cluster = Cluster::builder().start().await.expect("a cluster");
-    let (one, other) = tokio::join!(Service::on(&cluster), Service::on(&cluster));
+    let on = || Service::on(&cluster);
+    let (one, two, three, four) = tokio::join!(on(), on(), on(), on());
     let room = one.create_room("general").await;
-    assert_eq!(other.get("/api/rooms").await.expect(200)[0]["id"], room);
+    for service in [one, two, three, four] {
+        assert_eq!(service.get("/api/rooms").await.expect(200)[0]["id"], room);
+        assert!(!service.output().contains("cannot migrate"), "{}", service.output());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +92,25 @@ async fn without_any_node_everything_is_unavailable_but_the_process_lives() {
     }
     service.ready().await;
     service.create_room("back").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_primary_hangs_no_request_for_ever() {
+    let cluster = Cluster::builder().replicas(1).start().await.expect("a cluster");
+    let service = Service::on(&cluster).await;
+    cluster.primary().freeze().await.expect("the primary freezes");
+    let started = Instant::now();
+    let answer = service.post("/api/rooms", json!({ "name": "hangs" })).await;
+    assert_unavailable(&answer);
+    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    assert_eq!(answer.served_by(), name_of(cluster.primary()), "it was asked, and did not answer");
+    service.get("/api/rooms").await.expect(200);
+
+    cluster.primary().thaw().await.expect("the primary thaws");
+    until("writes work again", async || {
+        service.post("/api/rooms", json!({ "name": "back" })).await.status == 201
+    })
+    .await;
 }
 
 /// What clients saw.
