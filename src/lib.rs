@@ -14,6 +14,9 @@ mod router;
 mod status;
 mod topology;
 
+/// The version of `rand` in the signature of [`Strategy::pick`].
+pub use rand;
+
 pub use balance::{Candidate, Candidates, LoadBalancing, ParseLoadBalancingError, Strategy};
 pub use config::{Config, ConfigError, Fallback, Fault, NodeConfig, RouterBuilder};
 pub use conn::{Pipeline, ReadConn, Readable, Reader, SendFn, Snapshot, WriteConn};

@@ -244,13 +244,12 @@ impl bb8::ManageConnection for Manager {
 
     /// Costs no round trip: what the socket has told so far is enough to know a connection that the server closed.
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), ManagerError> {
-        if let Some(wire) = &connection.wire {
-            wire.swept().await;
-            if !wire.is_idle() {
-                return Err(ManagerError::Stale);
-            }
-        }
-        if connection.pg.is_broken() { Err(ManagerError::Stale) } else { Ok(()) }
+        let fit = !connection.pg.is_broken()
+            && match &connection.wire {
+                Some(wire) => wire.lend().await,
+                None => true,
+            };
+        if fit { Ok(()) } else { Err(ManagerError::Stale) }
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {

@@ -138,7 +138,9 @@ impl Endpoint {
             let (client, connection) = config.connect(tap).await.map_err(ConnectError::Server)?;
             wire.connected(client.cancel_token());
             let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
-            Ok((connection.map_err(ConnectError::Setup)?, Some(wire)))
+            let connection = connection.map_err(ConnectError::Setup)?;
+            wire.answered().await;
+            Ok((connection, Some(wire)))
         };
         tokio::time::timeout(timeout, session).await.unwrap_or(Err(ConnectError::TimedOut(timeout)))
     }

@@ -1,6 +1,6 @@
 //! A connection that is out, and what happens to it when it comes back.
 
-use super::tap::{CANCEL, Wire};
+use super::tap::{CANCEL, GRACE, Wire};
 use super::{Manager, Shared};
 use crate::gauge::Counted;
 use diesel_async::pooled_connection::PoolableConnection;
@@ -10,19 +10,15 @@ use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
-/// How long what is under way may take to end by itself: the last frames of a finished statement are often still to come.
-const GRACE: Duration = Duration::from_millis(20);
-
 /// A connection on loan from its pool.
 ///
 /// Dropping it returns at once. A connection that is not idle then is settled in the background: it gets a moment to
-/// finish, is cancelled on the server, and is closed unless it is idle and outside a transaction in the end. Until
-/// that is decided it counts against the pool's size and is given to nobody.
+/// finish, is cancelled on the server if it does not, and is closed unless it has become idle, outside a transaction, by
+/// itself. Until that is decided it counts against the pool's size and is given to nobody.
 pub(crate) struct Lease {
     loan: Option<Loan>,
     shared: Arc<Shared>,
@@ -75,7 +71,7 @@ impl Drop for Lease {
         // A panic may have stopped anything half-way; bb8 must see it here, on the thread that panics.
         let unfit = std::thread::panicking() || loan.connection.pg.is_broken();
         match &loan.connection.wire {
-            Some(wire) if wire.is_idle() && !unfit => wire.sweep(),
+            Some(wire) if wire.is_idle() && !unfit => wire.give_back(),
             Some(wire) if wire.is_closed() || (unfit && !wire.is_busy()) => loan.connection.unfit = true,
             _ => {
                 loan.connection.unfit = unfit;
@@ -97,16 +93,20 @@ impl Loan {
             Some(wire) => settle(wire).await,
             None => settle_untapped(&mut connection.pg).await,
         };
-        connection.unfit |= !idle;
+        match &connection.wire {
+            Some(wire) if idle && !connection.unfit => wire.give_back(),
+            _ => connection.unfit |= !idle,
+        }
     }
 }
 
 /// Whether the connection is idle and outside a transaction in the end.
 async fn settle(wire: &Wire) -> bool {
-    if timeout(GRACE, wire.answered()).await.is_err() {
+    let idle = wire.is_settled().await;
+    if !idle && wire.is_busy() {
         wire.cancel().await;
     }
-    wire.is_idle()
+    idle
 }
 
 /// The same for a connection without a tap: whatever was sent before has ended once a round trip is made, and a
@@ -120,9 +120,10 @@ async fn settle_untapped(pg: &mut AsyncPgConnection) -> bool {
     }
     let cancelled = async {
         let _ = token.cancel_query(NoTls).await;
-        round_trip.await.is_ok()
+        let _ = round_trip.await;
     };
-    timeout(CANCEL, cancelled).await.unwrap_or(false)
+    let _ = timeout(CANCEL, cancelled).await;
+    false
 }
 
 impl fmt::Debug for Lease {

@@ -9,17 +9,22 @@
 
 use futures_util::task::AtomicWaker;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_postgres::CancelToken;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
 const IDLE: u8 = b'I';
+
+/// How long what is under way may take to end by itself: the last frames of a finished statement are often still to come
+/// when its caller has moved on.
+pub(super) const GRACE: Duration = Duration::from_millis(20);
 
 /// How long the server may take to cancel a query, up to the frame that says so.
 pub(super) const CANCEL: Duration = Duration::from_secs(1);
@@ -33,6 +38,7 @@ pub(crate) struct Wire {
     /// The transaction status of the last `ReadyForQuery`: `I`dle, in a `T`ransaction, in a failed one (`E`).
     status: AtomicU8,
     closed: AtomicBool,
+    claim: AtomicU8,
     /// Set when a connection goes back to its pool, cleared once its task has sent all that was queued by then.
     unswept: AtomicBool,
     /// The connection's task.
@@ -42,13 +48,22 @@ pub(crate) struct Wire {
     cancel: OnceLock<CancelToken>,
 }
 
+/// Who may use the connection. A request to cancel is not tied to a query: it must not be sent to a connection that may
+/// have a new user, and whoever has been sent one must never get another.
+mod claim {
+    pub(super) const FREE: u8 = 0;
+    pub(super) const LENT: u8 = 1;
+    pub(super) const SPOILED: u8 = 2;
+}
+
 impl Wire {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             // The start-up message is answered by a `ReadyForQuery` as well.
             unanswered: AtomicU32::new(1),
             status: AtomicU8::new(0),
             closed: AtomicBool::new(false),
+            claim: AtomicU8::new(claim::FREE),
             unswept: AtomicBool::new(false),
             task: AtomicWaker::new(),
             changed: Notify::new(),
@@ -62,7 +77,50 @@ impl Wire {
         let _ = self.cancel.set(cancel);
     }
 
-    /// Asks the server to cancel what is under way, and waits until that has been answered, for a second at most.
+    /// The socket is gone.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Something that was sent has not been answered in full.
+    pub(super) fn is_busy(&self) -> bool {
+        self.unanswered.load(Ordering::Acquire) != 0
+    }
+
+    /// Open, with nothing under way and outside a transaction.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.is_closed() && !self.is_busy() && self.status.load(Ordering::Acquire) == IDLE
+    }
+
+    /// Claims the connection for a user, if it is fit for one.
+    ///
+    /// Decided at once, unless the connection was given back within the last few microseconds.
+    pub(super) async fn lend(&self) -> bool {
+        self.wait_until(|wire| !wire.unswept.load(Ordering::Acquire)).await;
+        self.is_settled().await && self.take(claim::LENT)
+    }
+
+    /// Takes the connection back from its user, without waiting for anything.
+    ///
+    /// A query whose future was polled once and dropped sits in a channel between Diesel and the connection's task and has
+    /// not touched the wire yet. So the task is woken to send what is queued, and what comes to light then is cancelled:
+    /// nobody waits for it any more.
+    pub(super) fn give_back(&self) {
+        self.claim.store(claim::FREE, Ordering::Release);
+        self.unswept.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    /// Whether the connection is idle, or will be within a moment.
+    pub(super) async fn is_settled(&self) -> bool {
+        let _ = timeout(GRACE, self.answered()).await;
+        self.is_idle()
+    }
+
+    /// Asks the server to cancel what is under way, and waits for a second at most until that has been answered.
+    ///
+    /// The request travels on a connection of its own and takes effect at any time from then on, so the connection is fit
+    /// for nobody afterwards.
     pub(super) async fn cancel(&self) {
         let Some(token) = self.cancel.get() else { return };
         let cancelled = async {
@@ -70,50 +128,17 @@ impl Wire {
             let _ = token.cancel_query(PlainTap(Self::new())).await;
             self.answered().await;
         };
-        let _ = tokio::time::timeout(CANCEL, cancelled).await;
-    }
-
-    /// The socket is gone.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
-    /// Something that was sent has not been answered in full.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.unanswered.load(Ordering::Acquire) != 0
-    }
-
-    /// Open, with nothing under way and outside a transaction.
-    pub(crate) fn is_idle(&self) -> bool {
-        !self.is_closed() && !self.is_busy() && self.status.load(Ordering::Acquire) == IDLE
-    }
-
-    /// Has the connection's task send whatever is still queued, and cancels what comes to light: nobody waits for it
-    /// any more.
-    ///
-    /// A query whose future was polled once and dropped sits in a channel between Diesel and the connection's task
-    /// and has not touched the wire yet.
-    pub(crate) fn sweep(&self) {
-        self.unswept.store(true, Ordering::Release);
-        self.task.wake();
-    }
-
-    /// Waits until nothing is queued that a previous user of the connection asked for.
-    ///
-    /// Ready at once unless [`sweep`](Self::sweep) was called within the last few microseconds.
-    pub(crate) async fn swept(&self) {
-        self.wait_until(|wire| !wire.unswept.load(Ordering::Acquire)).await;
+        let _ = timeout(CANCEL, cancelled).await;
     }
 
     /// Waits until every request has been answered, or the connection is closed.
-    pub(crate) async fn answered(&self) {
+    pub(super) async fn answered(&self) {
         self.wait_until(|wire| !wire.is_busy()).await;
     }
 
     async fn wait_until(&self, done: impl Fn(&Self) -> bool) {
         while !(done(self) || self.is_closed()) {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
+            let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             if done(self) || self.is_closed() {
                 return;
@@ -122,15 +147,17 @@ impl Wire {
         }
     }
 
+    fn take(&self, claim: u8) -> bool {
+        self.claim.compare_exchange(claim::FREE, claim, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
     fn request_sent(&self) {
         self.unanswered.fetch_add(1, Ordering::AcqRel);
     }
 
     fn ready_for_query(&self, status: u8) {
         self.status.store(status, Ordering::Release);
-        // A server that sends more answers than it was asked for is not one to trust: stay busy, be discarded.
-        let answered = self.unanswered.fetch_sub(1, Ordering::AcqRel);
-        if answered == 1 {
+        if self.unanswered.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.changed.notify_waiters();
         }
     }
@@ -142,7 +169,11 @@ impl Wire {
         }
         if self.is_busy() {
             let this = Arc::clone(self);
-            tokio::spawn(async move { this.cancel().await });
+            tokio::spawn(async move {
+                if !this.is_settled().await && this.take(claim::SPOILED) {
+                    this.cancel().await;
+                }
+            });
         }
         self.unswept.store(false, Ordering::Release);
         self.changed.notify_waiters();

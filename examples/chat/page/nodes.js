@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { arrange, byId, make, setText, short, timeOf } from "./dom.js";
 
 /** Shares and rates are of the last so many looks, one a second. */
-const WINDOW = 10;
+const WINDOW = 5;
 const EVENTS = 30;
 
 const cards = new Map();
@@ -46,6 +46,7 @@ class Card {
     this.meter = make("div", { className: "meter" }, make("div"));
     this.meter.setAttribute("role", "img");
     const fact = (term, value) => make("div", {}, make("dt", {}, term), value);
+    this.lagFacts = [fact("Lag", this.lag), fact("Behind", this.behind)];
     this.element = make(
       "li",
       { className: "node" },
@@ -54,8 +55,7 @@ class Card {
       make(
         "dl",
         {},
-        fact("Lag", this.lag),
-        fact("Behind", this.behind),
+        ...this.lagFacts,
         fact("In flight", this.inFlight),
         fact("Writes", this.writes),
       ),
@@ -91,9 +91,9 @@ class Card {
     setText(this.reason, node.reason);
     // Of a healthy node the reason is its lag, which stands below, unless that is unknown.
     this.reason.hidden = node.health === "healthy" && (isPrimary || node.lag_ms !== null);
-    const unknown = isPrimary ? "none" : "unknown";
-    setText(this.lag, node.lag_ms === null ? unknown : milliseconds(node.lag_ms));
-    setText(this.behind, node.lag_bytes === null ? unknown : bytes(node.lag_bytes));
+    for (const fact of this.lagFacts) fact.hidden = isPrimary;
+    setText(this.lag, node.lag_ms === null ? "unknown" : milliseconds(node.lag_ms));
+    setText(this.behind, node.lag_bytes === null ? "unknown" : bytes(node.lag_bytes));
     setText(this.inFlight, String(node.in_flight));
     setText(this.writes, short(node.writes));
 

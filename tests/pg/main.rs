@@ -1,0 +1,7 @@
+//! The router against real clusters.
+
+mod handles;
+mod pools;
+mod proxy;
+mod routing;
+mod support;
