@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -13,10 +14,10 @@ use crate::until;
 
 /// A running browser. Dropping it ends it.
 pub struct Browser {
-    pipe: Mutex<Pipe>,
-    /// Ends with the pipes; kept so that it is waited for, and its profile so that it is removed.
-    _child: Child,
-    _profile: Profile,
+    /// `None` once it is to end, which the browser takes as its cue.
+    pipe: Mutex<Option<Pipe>>,
+    child: Child,
+    profile: PathBuf,
 }
 
 struct Pipe {
@@ -55,28 +56,28 @@ fn installed() -> Option<PathBuf> {
     on_path.chain(applications).find(|program| program.is_file())
 }
 
-/// A directory that is removed when dropped.
-struct Profile(PathBuf);
-
-impl Profile {
-    fn new() -> Self {
-        static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("chat-test-{}-{count}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a directory for the profile");
-        Self(path)
+impl Drop for Browser {
+    fn drop(&mut self) {
+        *self.pipe.get_mut() = None;
+        // Its processes write to the profile until the end.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut has_ended = || matches!(self.child.try_wait(), Ok(Some(_)));
+        while Instant::now() < deadline && !(has_ended() && std::fs::remove_dir_all(&self.profile).is_ok()) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
-impl Drop for Profile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A directory for a profile, that no other browser has.
+fn new_profile() -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("chat-test-{}-{count}", std::process::id()))
 }
 
 impl Browser {
     async fn start(program: &Path) -> Self {
-        let profile = Profile::new();
+        let profile = new_profile();
         // Chromium wants the pipes as descriptors 3 and 4, which a shell can give.
         let mut child = Command::new("sh")
             .args(["-c", r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#])
@@ -84,7 +85,7 @@ impl Browser {
             .args(["--headless=new", "--remote-debugging-pipe", "--disable-gpu", "--disable-dev-shm-usage"])
             // As root, and in most containers, its sandbox does not start; it visits nothing but our own page.
             .args(["--no-sandbox", "--no-first-run"])
-            .arg(format!("--user-data-dir={}", profile.0.display()))
+            .arg(format!("--user-data-dir={}", profile.display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -92,8 +93,8 @@ impl Browser {
             .expect("a shell");
         let to = child.stdin.take().expect("piped above");
         let from = BufReader::new(child.stdout.take().expect("piped above"));
-        let pipe = Mutex::new(Pipe { to, from, last_id: 0 });
-        Self { pipe, _child: child, _profile: profile }
+        let pipe = Mutex::new(Some(Pipe { to, from, last_id: 0 }));
+        Self { pipe, child, profile }
     }
 
     /// A window of its own, with a storage of its own, that shows the page at `url`.
@@ -130,6 +131,7 @@ impl Browser {
         params: Value,
     ) -> Result<Value, Value> {
         let mut pipe = self.pipe.lock().await;
+        let pipe = pipe.as_mut().expect("taken by drop alone");
         pipe.last_id += 1;
         let id = pipe.last_id;
         let mut message = json!({ "id": id, "method": method, "params": params });
