@@ -1,0 +1,115 @@
+//! The database as a whole: whose it is, how it begins and how it ends.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::time::Duration;
+
+use diesel_async::AsyncMigrationHarness;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel_replicas::{Router, RunQueryDsl, WriteConn};
+use pg_cluster::Cluster;
+
+use crate::api::Migrated;
+
+/// A router, and the cluster it leads to when that is ours.
+pub struct Database {
+    router: Router,
+    cluster: Option<Cluster>,
+}
+
+impl Database {
+    /// The database of `DATABASE_URL`, or without it a cluster of our own.
+    pub async fn open() -> Result<Self, Box<dyn Error>> {
+        if std::env::var_os("DATABASE_URL").is_some_and(|url| !url.is_empty()) {
+            return Ok(Self { router: Router::from_env().await?, cluster: None });
+        }
+        println!("DATABASE_URL is not set: starting a primary and two replicas");
+        let cluster = Cluster::builder().replicas(2).start().await?;
+        let router = Router::builder()
+            .primary(cluster.primary().url())
+            .replica(cluster.replica(0).url())
+            .replica(cluster.replica(1).url())
+            .build()
+            .await?;
+        Ok(Self { router, cluster: Some(cluster) })
+    }
+
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// The nodes, for a person at the terminal.
+    pub fn describe(&self) -> String {
+        let mut text = String::from("nodes:");
+        match &self.cluster {
+            None => {
+                for node in self.router.status().nodes {
+                    let _ = write!(text, "\n  {:<8} {}", node.role.to_string(), node.name);
+                }
+            }
+            Some(cluster) => {
+                let _ = write!(text, "\n  primary  {}", cluster.primary().url());
+                for replica in cluster.replicas() {
+                    let _ = write!(text, "\n  replica  {}", replica.url());
+                }
+                let _ = write!(text, "\nto see a replica fall behind and come back:");
+                for verb in ["pause", "resume"] {
+                    let url = cluster.replica(0).url();
+                    let _ = write!(text, "\n  psql -c 'select pg_wal_replay_{verb}()' {url}");
+                }
+                text.push_str("\nCtrl-C stops the service and its cluster");
+            }
+        }
+        text
+    }
+
+    /// Returns when every connection is closed and, if the cluster is ours, nothing of it is left.
+    pub async fn close(self) {
+        self.router.shutdown().await;
+        if let Some(cluster) = self.cluster {
+            cluster.shutdown().await;
+        }
+    }
+}
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
+
+/// The first and the longest wait between two attempts to migrate.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Brings the schema up to date, trying again until the database lets it.
+pub async fn migrate(router: Router, migrated: Migrated) {
+    let (mut wait, longest) = BACKOFF;
+    loop {
+        match attempt(&router).await {
+            Ok(ran) => {
+                tracing::info!(ran, "the schema is up to date");
+                return migrated.done();
+            }
+            Err(error) => {
+                tracing::warn!(%error, again_in = ?wait, "cannot migrate the database yet");
+                tokio::time::sleep(wait).await;
+                wait = longest.min(wait * 2);
+            }
+        }
+    }
+}
+
+/// Says how many migrations it ran.
+async fn attempt(router: &Router) -> Result<usize, Box<dyn Error + Send + Sync>> {
+    let mut conn = router.write().await?;
+    lock(&mut conn).await?;
+    let mut harness = AsyncMigrationHarness::new(conn);
+    let ran = harness.run_pending_migrations(MIGRATIONS).map(|versions| versions.len());
+    unlock(&mut harness.into_inner()).await?;
+    ran
+}
+
+/// Of several services that start at once, one migrates while the others wait.
+async fn lock(conn: &mut WriteConn) -> diesel::QueryResult<usize> {
+    diesel::sql_query("SELECT pg_advisory_lock(hashtext('chat migrations'))").execute(conn).await
+}
+
+async fn unlock(conn: &mut WriteConn) -> diesel::QueryResult<usize> {
+    diesel::sql_query("SELECT pg_advisory_unlock(hashtext('chat migrations'))").execute(conn).await
+}

@@ -1,0 +1,129 @@
+//! What can go wrong in a request, and how the API says so: `{"error": "..."}` with a fitting status.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use serde_json::json;
+
+#[derive(Debug)]
+pub enum ApiError {
+    /// The request is at fault.
+    Refused(StatusCode, String),
+    /// No node can serve right now; trying again may help.
+    Unavailable(&'static str),
+    /// Our fault. The cause is for the log, not for the client.
+    Internal,
+}
+
+/// After how many seconds to try again when no node can serve. Health checks run several times a second.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+impl ApiError {
+    pub fn refused(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::Refused(status, message.into())
+    }
+
+    pub fn not_found(message: &str) -> Self {
+        Self::refused(StatusCode::NOT_FOUND, message)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let answer = |status, message: &str| (status, Json(json!({ "error": message }))).into_response();
+        match self {
+            Self::Refused(status, message) => answer(status, &message),
+            Self::Unavailable(message) => {
+                let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, message);
+                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+                response
+            }
+            Self::Internal => answer(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
+        }
+    }
+}
+
+/// The router had no connection to give.
+impl From<diesel_replicas::Error> for ApiError {
+    fn from(error: diesel_replicas::Error) -> Self {
+        tracing::warn!(%error, "no connection");
+        Self::Unavailable("no database node can serve this right now")
+    }
+}
+
+/// A query failed.
+impl From<DieselError> for ApiError {
+    fn from(error: DieselError) -> Self {
+        use DatabaseErrorKind::{ForeignKeyViolation, UniqueViolation};
+
+        match &error {
+            DieselError::DatabaseError(kind @ (UniqueViolation | ForeignKeyViolation), info) => {
+                if let Some((status, message)) = info.constraint_name().and_then(violated) {
+                    return Self::refused(status, message);
+                }
+                tracing::error!(%error, ?kind, "unexpected constraint");
+                Self::Internal
+            }
+            error if is_passing(error) => {
+                tracing::warn!(%error, "lost the connection in a query");
+                Self::Unavailable("the database node was lost, try again")
+            }
+            error => {
+                tracing::error!(%error, "query failed");
+                Self::Internal
+            }
+        }
+    }
+}
+
+/// The constraints that a client can run into.
+fn violated(constraint: &str) -> Option<(StatusCode, &'static str)> {
+    Some(match constraint {
+        "users_name_key" => (StatusCode::CONFLICT, "this name is taken"),
+        "rooms_name_key" => (StatusCode::CONFLICT, "there is a room of this name already"),
+        "messages_room_id_fkey" | "read_markers_room_id_fkey" => (StatusCode::NOT_FOUND, "no such room"),
+        "messages_author_id_fkey" => (StatusCode::UNPROCESSABLE_ENTITY, "no user has this author_id"),
+        "read_markers_user_id_fkey" => (StatusCode::UNPROCESSABLE_ENTITY, "no user has this user_id"),
+        "read_markers_message_id_fkey" => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "no message of this room has this message_id")
+        }
+        _ => return None,
+    })
+}
+
+/// Whether the same request may well succeed in a moment, on this node or another. Diesel keeps no SQLSTATE, so that what it
+/// has no kind for must be told by its text.
+fn is_passing(error: &DieselError) -> bool {
+    use DatabaseErrorKind::{
+        ClosedConnection, ReadOnlyTransaction, SerializationFailure, UnableToSendCommand,
+    };
+
+    let DieselError::DatabaseError(kind, info) = error else { return false };
+    match kind {
+        // Closed, cancelled by a recovery conflict, or demoted since the checkout.
+        ClosedConnection | UnableToSendCommand | SerializationFailure | ReadOnlyTransaction => true,
+        _ => ["terminating connection", "the database system is", "canceling statement"]
+            .iter()
+            .any(|start| info.message().starts_with(start)),
+    }
+}
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::refused(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::refused(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::refused(rejection.status(), rejection.body_text())
+    }
+}

@@ -1,0 +1,107 @@
+//! A chat service on a PostgreSQL primary and its streaming read replicas.
+//!
+//! `cargo run --example chat` starts a primary and two replicas of its own and serves a page at <http://127.0.0.1:3000>.
+//!
+//! | variable | is |
+//! |---|---|
+//! | `CHAT_ADDR` | where to listen: `127.0.0.1:3000` |
+//! | `DATABASE_URL` | the primary; without it the service starts a cluster of its own |
+//! | `DB_READ_REPLICA_URLS` | its replicas, separated by commas; they serve with `DB_READ_REPLICAS_ENABLED=true` |
+//! | the other `DB_*` | how to route: see [`diesel_replicas::Config::from_env`] |
+//! | `RUST_LOG` | what to log: `info` |
+//!
+//! The files, from the outside in: [`api`] and [`page`] answer requests, [`db`] gives them connections, [`queries`] holds what
+//! runs on these, [`schema`] and [`models`] say what there is. [`database`] and [`stop`] begin and end the whole.
+
+#![allow(unreachable_pub, unnameable_types, reason = "a program has no outside")]
+
+mod api;
+mod database;
+mod db;
+mod error;
+mod extract;
+mod models;
+mod page;
+mod queries;
+mod schema;
+mod stop;
+mod text;
+
+use std::error::Error;
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+use crate::api::{App, Migrated};
+use crate::database::Database;
+use crate::stop::Stop;
+
+/// How long requests under way may take once the service is told to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chat: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let stop = Stop::on_signals()?;
+    let listener = listen().await?;
+    let address = listener.local_addr()?;
+
+    let database = tokio::select! {
+        database = Database::open() => database?,
+        () = stop.requested() => return Ok(()),
+    };
+    println!("chat on http://{address}");
+    println!("{}", database.describe());
+
+    let outcome = serve(listener, &database, stop).await;
+    database.close().await;
+    outcome.map_err(Into::into)
+}
+
+async fn listen() -> Result<TcpListener, String> {
+    let address = std::env::var("CHAT_ADDR").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&address)
+        .await
+        .map_err(|error| {
+            format!("CHAT_ADDR is {address:?}, not a host and port such as 127.0.0.1:3000: {error}")
+        })?
+        .collect();
+    TcpListener::bind(&addresses[..])
+        .await
+        .map_err(|error| format!("cannot listen on {address}: {error} (set CHAT_ADDR to listen elsewhere)"))
+}
+
+/// Answers from the start, while the schema is still on its way: until then the API says 503.
+async fn serve(listener: TcpListener, database: &Database, stop: Stop) -> std::io::Result<()> {
+    let migrated = Migrated::default();
+    let app = App { router: database.router().clone(), migrated: migrated.clone() };
+    let migration = tokio::spawn(database::migrate(app.router.clone(), migrated));
+
+    let draining = stop.clone();
+    let server = axum::serve(listener, api::service(app))
+        .with_graceful_shutdown(async move { draining.requested().await });
+    let outcome = tokio::select! {
+        outcome = server => outcome,
+        () = stop.expired(DRAIN) => Ok(()),
+    };
+    migration.abort();
+    outcome
+}

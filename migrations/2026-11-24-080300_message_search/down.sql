@@ -1,0 +1,3 @@
+DROP FUNCTION word_prefixes(text);
+ALTER TABLE messages DROP COLUMN words;
+DROP FUNCTION plain_words(text);
