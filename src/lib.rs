@@ -27,7 +27,7 @@ pub use query::{
     AssertReadOnly, AssertReadOnlyDsl, Permits, RawSql, ReadOnly, ReadOnlyQuery, ReadWrite, RunQueryDsl,
     SaveChangesDsl, Statement, Target, WithBind, effect,
 };
-pub use router::{ReadRequest, Router, WriteRequest};
+pub use router::{ReadFuture, ReadRequest, Router, WriteFuture, WriteRequest};
 pub use status::{NodeStatus, Status};
 pub use topology::Role;
 

@@ -123,6 +123,12 @@ impl Pool {
         self.shared.served.load(Ordering::Relaxed)
     }
 
+    /// A connection that is open, idle and outside a transaction, if one is there and nobody waits for it.
+    pub(crate) fn try_checkout(&self) -> Option<Lease> {
+        let permit = Arc::clone(&self.shared.gate).try_acquire_owned().ok()?;
+        self.lend_idle(permit).ok()
+    }
+
     /// Takes a connection that is open, idle and outside a transaction, or opens one.
     ///
     /// Callers are served in the order in which they came. No round trip is made for a connection that is there.
@@ -137,10 +143,10 @@ impl Pool {
             Err(TryAcquireError::Closed) => return Err(CheckoutError::Closed),
             Err(TryAcquireError::NoPermits) => self.queue(limits).await?,
         };
-        // The usual case, ahead of everything that only waiting needs.
-        if let Some(Ok(connection)) = shared.bb8.get_owned().now_or_never() {
-            return Ok(Lease::new(connection, permit, Arc::clone(shared)));
-        }
+        let permit = match self.lend_idle(permit) {
+            Ok(lease) => return Ok(lease),
+            Err(permit) => permit,
+        };
         let mut failures = shared.failures.clone();
         failures.mark_unchanged();
         let mut silent = pin!(sleep(limits.dial));
@@ -174,6 +180,14 @@ impl Pool {
                     return Err(if connected { CheckoutError::Exhausted } else { CheckoutError::Silent });
                 }
             }
+        }
+    }
+
+    /// The usual case, ahead of everything that only waiting needs.
+    fn lend_idle(&self, permit: OwnedSemaphorePermit) -> Result<Lease, OwnedSemaphorePermit> {
+        match self.shared.bb8.get_owned().now_or_never() {
+            Some(Ok(connection)) => Ok(Lease::new(connection, permit, Arc::clone(&self.shared))),
+            _ => Err(permit),
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod request;
 
-pub use request::{ReadRequest, WriteRequest};
+pub use request::{ReadFuture, ReadRequest, WriteFuture, WriteRequest};
 
 use crate::balance::Strategy;
 use crate::config::{Config, Fallback, NodeSpec, RouterBuilder};
@@ -90,12 +90,18 @@ impl Router {
     ///
     /// # Cancel safety
     ///
-    /// A dropped call leaves nothing behind.
+    /// A call that was not awaited does nothing.
     pub async fn from_env() -> Result<Self, Error> {
         Ok(Self::new(Config::from_env()?))
     }
 
-    fn new(config: Config) -> Self {
+    /// A router with this configuration, whether or not any node can be reached.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, as do all ways to start a router: it needs one for its monitor.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
         let Config {
             primary,
             replicas,
@@ -176,7 +182,7 @@ impl RouterBuilder {
     ///
     /// # Cancel safety
     ///
-    /// A dropped call leaves nothing behind.
+    /// A call that was not awaited does nothing.
     pub async fn build(self) -> Result<Router, Error> {
         Ok(Router::new(self.config()?))
     }

@@ -39,6 +39,15 @@ pub(crate) struct Node {
     pub(crate) writes: Option<Pool>,
 }
 
+impl Node {
+    /// The pool for writes of a node that is the primary.
+    pub(crate) fn writes(&self) -> &Pool {
+        self.writes
+            .as_ref()
+            .expect("the primary is made with a pool for writes, and asked by nobody who has another node")
+    }
+}
+
 /// A node with what its last probe showed.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {

@@ -80,8 +80,8 @@ impl Drop for Lease {
                 return;
             }
         }
-        // bb8 may have to start a task.
-        let _runtime = self.shared.runtime.enter();
+        // On return bb8 starts a task only to keep a minimum of idle connections, of which these pools have none: no runtime
+        // is needed here.
         drop(loan);
     }
 }

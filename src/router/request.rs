@@ -6,8 +6,12 @@ use crate::conn::{ReadConn, WriteConn};
 use crate::error::{ConnectFailure, Error};
 use crate::pool::{CheckoutError, Lease, Limits, Pool};
 use crate::topology::{Node, Topology};
+use arc_swap::Guard;
+use std::borrow::Cow;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
@@ -70,45 +74,99 @@ impl<'a> WriteRequest<'a> {
     }
 }
 
-type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
-
 impl<'a> IntoFuture for ReadRequest<'a> {
     type Output = Result<ReadConn, Error>;
-    type IntoFuture = Answer<'a, ReadConn>;
+    type IntoFuture = ReadFuture<'a>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.router.shared.read(self.timeout).await.map(ReadConn::new) })
+    fn into_future(self) -> ReadFuture<'a> {
+        ReadFuture(Progress::Asked(self))
     }
 }
 
 impl<'a> IntoFuture for WriteRequest<'a> {
     type Output = Result<WriteConn, Error>;
-    type IntoFuture = Answer<'a, WriteConn>;
+    type IntoFuture = WriteFuture<'a>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.router.shared.write(self.timeout).await.map(WriteConn::new) })
+    fn into_future(self) -> WriteFuture<'a> {
+        WriteFuture(Progress::Asked(self))
+    }
+}
+
+/// The answer to a [`ReadRequest`].
+#[must_use = "futures do nothing until they are awaited"]
+pub struct ReadFuture<'a>(Progress<'a, ReadRequest<'a>>);
+
+/// The answer to a [`WriteRequest`].
+#[must_use = "futures do nothing until they are awaited"]
+pub struct WriteFuture<'a>(Progress<'a, WriteRequest<'a>>);
+
+/// A request is answered by its first poll, without an allocation, when a connection is there; else it waits.
+enum Progress<'a, R> {
+    Asked(R),
+    Waiting(Pin<Box<dyn Future<Output = Result<Lease, Error>> + Send + 'a>>),
+}
+
+impl Future for ReadFuture<'_> {
+    type Output = Result<ReadConn, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Progress::Asked(ReadRequest { router, timeout }) = self.0 {
+            let shared = &*router.shared;
+            let topology = shared.topology.load();
+            let first = topology.serving().pick(&*shared.policy.strategy);
+            let lease = first.and_then(|node| node.reads.try_checkout());
+            if let Some(lease) = lease {
+                return Poll::Ready(Ok(ReadConn::new(lease)));
+            }
+            let first = first.cloned();
+            self.0 = Progress::Waiting(Box::pin(shared.read(Guard::into_inner(topology), first, timeout)));
+        }
+        let Progress::Waiting(answer) = &mut self.0 else { unreachable!("it waits from here on") };
+        answer.as_mut().poll(cx).map_ok(ReadConn::new)
+    }
+}
+
+impl Future for WriteFuture<'_> {
+    type Output = Result<WriteConn, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Progress::Asked(WriteRequest { router, timeout }) = self.0 {
+            let shared = &*router.shared;
+            let topology = shared.topology.load();
+            if let Some(lease) = topology.primary().writes().try_checkout() {
+                return Poll::Ready(Ok(WriteConn::new(lease)));
+            }
+            self.0 = Progress::Waiting(Box::pin(shared.write(Guard::into_inner(topology), timeout)));
+        }
+        let Progress::Waiting(answer) = &mut self.0 else { unreachable!("it waits from here on") };
+        answer.as_mut().poll(cx).map_ok(WriteConn::new)
     }
 }
 
 impl Shared {
-    async fn read(&self, timeout: Duration) -> Result<Lease, Error> {
+    /// Tries one node after the other, beginning with the one that was picked.
+    async fn read(
+        &self,
+        topology: Arc<Topology>,
+        first: Option<Arc<Node>>,
+        timeout: Duration,
+    ) -> Result<Lease, Error> {
         let started = Instant::now();
         let deadline = started + timeout;
-        let topology = self.topology.load_full();
-        let mut remaining = None;
-        loop {
-            let serving = remaining.as_ref().unwrap_or_else(|| topology.serving());
-            let Some(node) = serving.pick(&*self.policy.strategy) else { break };
+        let mut picked = first;
+        let mut serving = Cow::Borrowed(topology.serving());
+        while let Some(node) = picked {
             // What is left is shared with the nodes that may still have to be tried.
             let attempts = serving.len() as u32 + 1;
             let dial = deadline.saturating_duration_since(Instant::now()) / attempts;
             match self.checkout(&node.reads, deadline, dial).await {
                 Err(error @ (CheckoutError::Unreachable(_) | CheckoutError::Silent)) => {
-                    let error = describe(error, node, started);
+                    let error = describe(error, &node, started);
                     debug!(node = &*node.name, %error, "trying another node");
-                    remaining = Some(serving.without(node));
+                    serving = Cow::Owned(serving.without(&node));
+                    picked = serving.pick(&*self.policy.strategy).cloned();
                 }
-                taken => return taken.map_err(|error| describe(error, node, started)),
+                taken => return taken.map_err(|error| describe(error, &node, started)),
             }
         }
         // Without replicas there is nothing to fall back from.
@@ -121,12 +179,10 @@ impl Shared {
         taken.map_err(|error| describe(error, primary, started))
     }
 
-    async fn write(&self, timeout: Duration) -> Result<Lease, Error> {
+    async fn write(&self, topology: Arc<Topology>, timeout: Duration) -> Result<Lease, Error> {
         let started = Instant::now();
-        let topology = self.topology.load_full();
         let primary = topology.primary();
-        let pool = primary.writes.as_ref().expect("the primary is made with a pool for writes");
-        let taken = self.checkout(pool, started + timeout, timeout).await;
+        let taken = self.checkout(primary.writes(), started + timeout, timeout).await;
         taken.map_err(|error| describe(error, primary, started))
     }
 
@@ -150,4 +206,16 @@ fn no_eligible_node(topology: &Topology) -> Error {
     let nodes = topology.replicas().iter();
     let nodes = nodes.map(|seen| format!("{}: {}, {}", seen.node.name, seen.health, seen.reason));
     Error::NoEligibleNode { nodes: nodes.collect::<Vec<_>>().join("; ") }
+}
+
+impl fmt::Debug for ReadFuture<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadFuture").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for WriteFuture<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteFuture").finish_non_exhaustive()
+    }
 }

@@ -262,8 +262,11 @@ fn a_handle_may_be_dropped_outside_of_the_runtime() {
         (cluster, router, conn)
     });
     drop(conn);
-    runtime.block_on(async {
+    let idle = runtime.block_on(async {
         assert_clean_for_readers(&router).await;
         until_quiet(cluster.replica(0)).await;
+        router.read().await.unwrap()
     });
+    drop(idle);
+    runtime.block_on(assert_clean_for_readers(&router));
 }
