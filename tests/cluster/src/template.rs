@@ -162,7 +162,7 @@ fn copy(from: &Path, to: &Path, account: Option<Account>) -> io::Result<Size> {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, os::unix::fs::PermissionsExt, thread};
+    use std::{env, os::unix::fs::PermissionsExt, process::Command, thread};
 
     use super::*;
     use crate::storage::unique_name;
@@ -190,9 +190,13 @@ mod tests {
         }
 
         fn program(&self, name: &str, script: &str) {
+            // Written by another process: what another test's thread forks meanwhile would hold our file open for writing,
+            // and a file that is open for writing cannot be run.
+            let write = r#"printf '#!/bin/sh\n%s\n' "$2" >"$1" && chmod 755 "$1""#;
             let path = self.root.join("bin").join(name);
-            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            let written =
+                Command::new("sh").args(["-c", write, "sh"]).arg(path).arg(script).status().unwrap();
+            assert!(written.success());
         }
 
         fn template(&self) -> Template {

@@ -112,3 +112,20 @@ async fn a_frozen_node_can_be_killed() {
     replica.start().await.unwrap();
     assert_works(&cluster).await;
 }
+
+#[tokio::test]
+async fn a_node_that_starts_again_waits_until_its_port_is_free() {
+    let cluster = cluster().await;
+    let replica = cluster.replica(0);
+    let port = replica.url().rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap();
+    replica.stop_immediate().await.unwrap();
+    let occupied = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let release = async {
+        // Several attempts of a local server; a container has another port and is not hindered.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        drop(occupied);
+    };
+    let (started, ()) = tokio::join!(replica.start(), release);
+    started.unwrap();
+    assert_works(&cluster).await;
+}
