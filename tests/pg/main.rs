@@ -1,6 +1,6 @@
 //! The router against real clusters.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where by panicking")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test that cannot go on says where by panicking")]
 
 mod fence;
 mod handles;
