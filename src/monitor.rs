@@ -54,7 +54,6 @@ impl Monitor {
     /// A panic is logged, takes every replica out of service and starts the monitor anew: what nobody watches must
     /// not serve.
     pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
-        let stopped = stop.clone();
         let watching = async {
             loop {
                 let rounds = Rounds::new(self.clone()).run();
@@ -71,7 +70,6 @@ impl Monitor {
             () = watching => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        drop(stopped);
     }
 }
 
