@@ -35,8 +35,8 @@ pub(crate) struct Wire {
     claim: AtomicU8,
     /// Diesel's calls that have begun and not ended, since the connection was lent.
     calls: AtomicU32,
-    /// Set when a connection goes back to its pool, cleared once its task has sent all that was queued by then.
-    unswept: AtomicBool,
+    /// Whether its task still has to send what was queued when the connection went back to its pool.
+    sweep: AtomicU8,
     /// The connection's task.
     task: AtomicWaker,
     /// Signalled whenever any of the above may have changed for somebody who waits.
@@ -50,6 +50,15 @@ mod claim {
     pub(super) const FREE: u8 = 0;
     pub(super) const LENT: u8 = 1;
     pub(super) const SPOILED: u8 = 2;
+}
+
+/// How far the task is with sending all that was queued when the connection went back. Only a turn of the task that began
+/// afterwards is sure to send it: one that was under way may have looked into the queue already.
+mod sweep {
+    pub(super) const DONE: u8 = 0;
+    pub(super) const ASKED: u8 = 1;
+    /// A turn began, or will begin, after it was asked for.
+    pub(super) const SEEN: u8 = 2;
 }
 
 /// What a user of a connection could do with it.
@@ -70,11 +79,17 @@ impl Wire {
             closed: AtomicBool::new(false),
             claim: AtomicU8::new(claim::FREE),
             calls: AtomicU32::new(0),
-            unswept: AtomicBool::new(false),
+            sweep: AtomicU8::new(sweep::DONE),
             task: AtomicWaker::new(),
             changed: Notify::new(),
             cancel: OnceLock::new(),
         })
+    }
+
+    /// A new attempt to connect begins: a host name can have several addresses, of which the first ones may refuse.
+    pub(super) fn begin(&self) {
+        self.unanswered.store(1, Ordering::Release);
+        self.closed.store(false, Ordering::Release);
     }
 
     /// Learns how the connection's queries are cancelled.
@@ -102,8 +117,8 @@ impl Wire {
     ///
     /// Decided at once, unless the connection was given back within the last few microseconds.
     pub(super) async fn lend(&self) -> bool {
-        self.wait_until(|wire| !wire.unswept.load(Ordering::Acquire)).await;
-        let lent = self.is_settled().await && self.take(claim::LENT);
+        let swept = self.is_swept() || timeout(GRACE, self.wait_until(Self::is_swept)).await.is_ok();
+        let lent = swept && self.is_settled().await && self.take(claim::LENT);
         self.calls.store(0, Ordering::Relaxed);
         lent
     }
@@ -115,7 +130,9 @@ impl Wire {
     /// light then is cancelled: nobody waits for it any more.
     pub(super) fn give_back(&self, user: User) {
         let sweep = user == User::Anything || self.calls.load(Ordering::Relaxed) != 0;
-        self.unswept.store(sweep, Ordering::Release);
+        if sweep {
+            self.sweep.store(sweep::ASKED, Ordering::Release);
+        }
         self.claim.store(claim::FREE, Ordering::Release);
         if sweep {
             self.task.wake();
@@ -130,14 +147,19 @@ impl Wire {
         self.calls.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Learns the connection's task.
-    pub(super) fn polled_by(&self, task: &Waker) {
+    /// A turn of the connection's task begins: it reads first.
+    pub(super) fn turn_began(&self, task: &Waker) {
         self.task.register(task);
+        if self.sweep.load(Ordering::Acquire) == sweep::ASKED {
+            self.sweep.store(sweep::SEEN, Ordering::Release);
+        }
     }
 
     /// Whether the connection is idle, or will be within a moment.
     pub(super) async fn is_settled(&self) -> bool {
-        let _ = timeout(GRACE, self.answered()).await;
+        if self.is_busy() {
+            let _ = timeout(GRACE, self.answered()).await;
+        }
         self.is_idle()
     }
 
@@ -186,11 +208,33 @@ impl Wire {
         }
     }
 
-    /// The connection's task has sent whatever was queued.
-    pub(super) fn sent_all(self: &Arc<Self>) {
-        if !self.unswept.load(Ordering::Acquire) {
-            return;
+    /// A turn of the connection's task ends: it has sent whatever was queued when it looked.
+    pub(super) fn turn_ended(self: &Arc<Self>, task: &Waker) {
+        match self.sweep.load(Ordering::Acquire) {
+            sweep::SEEN => self.swept(),
+            sweep::ASKED => {
+                self.sweep.store(sweep::SEEN, Ordering::Release);
+                task.wake_by_ref();
+            }
+            _ => {}
         }
+    }
+
+    /// The peer takes no more bytes. Of a connection that is in use this says nothing; of one that was given back it
+    /// says that something is queued which its next user did not ask for, and it stays busy for good.
+    pub(super) fn stuck(self: &Arc<Self>) {
+        if !self.is_swept() {
+            self.request_sent();
+            self.swept();
+        }
+    }
+
+    fn is_swept(&self) -> bool {
+        self.sweep.load(Ordering::Acquire) == sweep::DONE
+    }
+
+    /// What its last user left behind has come to light. It is cancelled: nobody waits for it any more.
+    fn swept(self: &Arc<Self>) {
         if self.is_busy() {
             let this = Arc::clone(self);
             tokio::spawn(async move {
@@ -199,17 +243,8 @@ impl Wire {
                 }
             });
         }
-        self.unswept.store(false, Ordering::Release);
+        self.sweep.store(sweep::DONE, Ordering::Release);
         self.changed.notify_waiters();
-    }
-
-    /// The peer takes no more bytes. Of a connection that is in use this says nothing; of one that was given back it
-    /// says that something is queued which its next user did not ask for, and it stays busy for good.
-    pub(super) fn stuck(self: &Arc<Self>) {
-        if self.unswept.load(Ordering::Acquire) {
-            self.request_sent();
-            self.sent_all();
-        }
     }
 
     pub(super) fn close(&self) {
