@@ -206,11 +206,6 @@ impl Rounds {
         let topology = Topology::new(seen.collect());
         let serving = topology.serving().len();
         let before = self.monitor.topology.swap(Arc::new(topology)).serving().len();
-        for watched in &self.watched {
-            if watched.health.state() != HealthState::Healthy {
-                watched.node.left.notify_waiters();
-            }
-        }
         match (before, serving) {
             (0, 1..) => info!(replicas = serving, "replicas serve reads"),
             (1.., 0) => warn!("no replica is left to serve reads: the fallback policy decides"),

@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// Gives out connections: reads go to healthy replicas, writes to the primary.
 ///
@@ -194,7 +194,7 @@ fn open(node: NodeSpec, role: Role, pools: PoolPolicy) -> (Arc<Node>, Endpoint) 
     let pool = |access| Pool::new(Arc::clone(&name), endpoint.clone(), access, pools, in_flight.clone());
     let reads = pool(Access::ReadOnly);
     let writes = (role == Role::Primary).then(|| pool(Access::ReadWrite));
-    (Arc::new(Node { name, role, weight, in_flight, reads, writes, left: Notify::new() }), endpoint)
+    (Arc::new(Node { name, role, weight, in_flight, reads, writes }), endpoint)
 }
 
 impl fmt::Debug for Router {

@@ -7,7 +7,6 @@ use crate::pool::Pool;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use tokio::sync::Notify;
 
 /// What a node is to the router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,8 +37,6 @@ pub(crate) struct Node {
     pub(crate) reads: Pool,
     /// The primary's alone; reads that fall back to the primary never take from it.
     pub(crate) writes: Option<Pool>,
-    /// Signalled when the node stops being healthy, to those that wait for a connection to it.
-    pub(crate) left: Notify,
 }
 
 impl Node {
@@ -120,10 +117,6 @@ impl Serving {
     pub(crate) fn pick(&self, strategy: &dyn Strategy) -> Option<&Arc<Node>> {
         let index = self.candidates.as_ref()?.pick(strategy, &mut rand::rng());
         self.nodes.get(index)
-    }
-
-    pub(crate) fn contains(&self, node: &Arc<Node>) -> bool {
-        self.nodes.iter().any(|other| Arc::ptr_eq(other, node))
     }
 
     /// The others, for a request that found this one out of reach.

@@ -159,23 +159,15 @@ impl Shared {
             // What is left is shared with the nodes that may still have to be tried.
             let attempts = serving.len() as u32 + 1;
             let dial = deadline.saturating_duration_since(Instant::now()) / attempts;
-            let taken = tokio::select! {
-                biased;
-                taken = self.checkout(&node.reads, deadline, dial) => Some(taken),
-                () = self.left(&node) => None,
-            };
-            match taken {
-                None => {
-                    debug!(node = &*node.name, "left service while a read waited for it: trying another node")
-                }
-                Some(Err(error @ (CheckoutError::Unreachable(_) | CheckoutError::Silent))) => {
+            match self.checkout(&node.reads, deadline, dial).await {
+                Err(error @ (CheckoutError::Unreachable(_) | CheckoutError::Silent)) => {
                     let error = describe(error, &node, started);
                     debug!(node = &*node.name, %error, "trying another node");
+                    serving = Cow::Owned(serving.without(&node));
+                    picked = serving.pick(&*self.policy.strategy).cloned();
                 }
-                Some(taken) => return taken.map_err(|error| describe(error, &node, started)),
+                taken => return taken.map_err(|error| describe(error, &node, started)),
             }
-            serving = Cow::Owned(serving.without(&node));
-            picked = serving.pick(&*self.policy.strategy).cloned();
         }
         // Without replicas there is nothing to fall back from.
         if self.policy.fallback == Fallback::Fail && !topology.replicas().is_empty() {
@@ -185,14 +177,6 @@ impl Shared {
         let dial = deadline.saturating_duration_since(Instant::now());
         let taken = self.checkout(&primary.reads, deadline, dial).await;
         taken.map_err(|error| describe(error, primary, started))
-    }
-
-    /// Waits until the node serves no more.
-    async fn left(&self, node: &Arc<Node>) {
-        let left = node.left.notified();
-        if self.topology.load().serving().contains(node) {
-            left.await;
-        }
     }
 
     async fn write(&self, topology: Arc<Topology>, timeout: Duration) -> Result<Lease, Error> {
