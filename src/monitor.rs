@@ -6,8 +6,7 @@ mod probe;
 
 use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Reason, Transition};
 use crate::pool::Endpoint;
-use crate::topology::{Node, Role, Seen, Topology};
-use arc_swap::ArcSwap;
+use crate::topology::{Latest, Node, Role, Seen, Topology};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -39,7 +38,7 @@ pub(crate) struct Monitor {
     pub(crate) nodes: Vec<(Arc<Node>, Endpoint)>,
     pub(crate) health: HealthPolicy,
     pub(crate) probes: ProbePolicy,
-    pub(crate) topology: Arc<ArcSwap<Topology>>,
+    pub(crate) topology: Arc<Latest>,
 }
 
 impl Monitor {
@@ -61,8 +60,7 @@ impl Monitor {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
                 error!(panic = text, "the monitor panicked: no replica serves until it has started again");
-                self.topology
-                    .store(Arc::new(Self::unproven(self.nodes.iter().map(|(node, _)| Arc::clone(node)))));
+                self.topology.publish(Self::unproven(self.nodes.iter().map(|(node, _)| Arc::clone(node))));
                 sleep(self.probes.interval).await;
             }
         };
@@ -205,7 +203,7 @@ impl Rounds {
         });
         let topology = Topology::new(seen.collect());
         let serving = topology.serving().len();
-        let before = self.monitor.topology.swap(Arc::new(topology)).serving().len();
+        let before = self.monitor.topology.publish(topology).serving().len();
         match (before, serving) {
             (0, 1..) => info!(replicas = serving, "replicas serve reads"),
             (1.., 0) => warn!("no replica is left to serve reads: the fallback policy decides"),

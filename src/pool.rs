@@ -27,11 +27,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use wire::{User, Wire};
 
-/// How long a call waits for a connection of others before it dials again after a failure.
+/// How long a call waits for a connection of others before it dials again after a failure; twice as long each time, so that
+/// a server that has no more to give is not stormed.
 const REDIAL: Duration = Duration::from_millis(20);
+const REDIAL_MOST: Duration = Duration::from_millis(320);
 
 /// The connections to one node for one kind of access. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +47,8 @@ struct Shared {
     /// As many permits as connections; whoever holds one never waits in bb8's own, unfair queue.
     gate: Arc<Semaphore>,
     failures: watch::Receiver<Option<Arc<ConnectError>>>,
+    /// For the calls that have passed the gate and are waiting for a connection.
+    closed: watch::Sender<bool>,
     /// What users of these connections can do.
     user: User,
     in_flight: Gauge,
@@ -67,7 +71,7 @@ pub(crate) struct PoolPolicy {
 pub(crate) struct Limits {
     /// When the call has to end.
     pub(crate) deadline: Instant,
-    /// How long the node may take to accept a first connection, when there is none.
+    /// How long the node may take to open a connection, once the pool has room for one.
     pub(crate) dial: Duration,
 }
 
@@ -110,6 +114,7 @@ impl Pool {
                 bb8,
                 gate: Arc::new(Semaphore::new(policy.size as usize)),
                 failures,
+                closed: watch::Sender::new(false),
                 user: if access == Access::ReadOnly { User::Calls } else { User::Anything },
                 in_flight,
                 served: AtomicU64::new(0),
@@ -147,39 +152,46 @@ impl Pool {
             Ok(lease) => return Ok(lease),
             Err(permit) => permit,
         };
-        let mut failures = shared.failures.clone();
+        let mut closed = shared.closed.subscribe();
+        let mut refusal = None;
+        let connection = tokio::select! {
+            biased;
+            connection = self.dial(&mut refusal) => connection?,
+            _ = closed.wait_for(|closed| *closed) => return Err(CheckoutError::Closed),
+            // There was room for a connection, so it is the node's doing.
+            () = sleep_until(limits.deadline.min(Instant::now() + limits.dial)) => {
+                return Err(refusal.map_or(CheckoutError::Silent, CheckoutError::Unreachable));
+            }
+        };
+        Ok(Lease::new(connection, permit, Arc::clone(shared)))
+    }
+
+    /// Opens a connection, or takes one that has been given back meanwhile. As long as others hold connections the node is
+    /// there, and a refusal may be a passing one; what was said is left in `refusal`.
+    async fn dial(
+        &self,
+        refusal: &mut Option<Arc<ConnectError>>,
+    ) -> Result<bb8::PooledConnection<'static, Manager>, CheckoutError> {
+        let bb8 = &self.shared.bb8;
+        let mut failures = self.shared.failures.clone();
         failures.mark_unchanged();
-        let mut silent = pin!(sleep(limits.dial));
+        let mut pause = REDIAL;
         loop {
-            let mut get = pin!(shared.bb8.get_owned());
-            tokio::select! {
+            let mut get = pin!(bb8.get_owned());
+            let cause = tokio::select! {
                 biased;
                 // bb8's only error is its own timeout, which is longer than any deadline.
-                connection = &mut get => match connection {
-                    Ok(connection) => return Ok(Lease::new(connection, permit, Arc::clone(shared))),
-                    Err(_) => return Err(CheckoutError::Exhausted),
-                },
-                Some(cause) = failure(&mut failures) => {
-                    if shared.bb8.state().connections == 0 {
-                        return Err(CheckoutError::Unreachable(cause));
-                    }
-                    // Others hold connections, so the node is there: wait for one of theirs, then dial again.
-                    let until = limits.deadline.min(Instant::now() + REDIAL);
-                    if let Ok(connection) = timeout_at(until, get).await {
-                        let connection = connection.map_err(|_| CheckoutError::Exhausted)?;
-                        return Ok(Lease::new(connection, permit, Arc::clone(shared)));
-                    }
-                }
-                () = &mut silent, if !silent.is_elapsed() => {
-                    if shared.bb8.state().connections == 0 {
-                        return Err(CheckoutError::Silent);
-                    }
-                }
-                () = sleep_until(limits.deadline) => {
-                    let connected = shared.bb8.state().connections > 0;
-                    return Err(if connected { CheckoutError::Exhausted } else { CheckoutError::Silent });
-                }
+                connection = &mut get => return connection.map_err(|_| CheckoutError::Silent),
+                Some(cause) = failure(&mut failures) => cause,
+            };
+            if bb8.state().connections == 0 {
+                return Err(CheckoutError::Unreachable(cause));
             }
+            *refusal = Some(cause);
+            if let Ok(connection) = timeout(pause, get).await {
+                return connection.map_err(|_| CheckoutError::Silent);
+            }
+            pause = REDIAL_MOST.min(pause * 2);
         }
     }
 
@@ -212,13 +224,17 @@ impl Pool {
                 cause = unreachable => Err(CheckoutError::Unreachable(cause)),
             }
         };
-        timeout_at(limits.deadline, queued).await.unwrap_or(Err(CheckoutError::Exhausted))
+        timeout_at(limits.deadline, queued).await.unwrap_or_else(|_| {
+            let connected = shared.bb8.state().connections > 0;
+            Err(if connected { CheckoutError::Exhausted } else { CheckoutError::Silent })
+        })
     }
 
     /// Lets every call that waits, and all later ones, end with [`CheckoutError::Closed`]. Handles that are out stay
     /// usable.
     pub(crate) fn close(&self) {
         self.shared.gate.close();
+        self.shared.closed.send_replace(true);
     }
 }
 

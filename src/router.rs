@@ -11,8 +11,7 @@ use crate::gauge::Gauge;
 use crate::monitor::{Monitor, ProbePolicy};
 use crate::pool::{Access, Endpoint, Pool, PoolPolicy};
 use crate::status::Status;
-use crate::topology::{Node, Role, Topology};
-use arc_swap::ArcSwap;
+use crate::topology::{Latest, Node, Role};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,7 +44,7 @@ pub struct Router {
 }
 
 struct Shared {
-    topology: Arc<ArcSwap<Topology>>,
+    topology: Arc<Latest>,
     policy: Policy,
     /// The monitor ends when this is dropped.
     stop: watch::Sender<bool>,
@@ -121,7 +120,7 @@ impl Router {
         let nodes: Vec<_> = nodes.chain(replicas.map(|node| open(node, Role::Replica, pools))).collect();
 
         let unproven = Monitor::unproven(nodes.iter().map(|(node, _)| Arc::clone(node)));
-        let topology = Arc::new(ArcSwap::from_pointee(unproven));
+        let topology = Arc::new(Latest::new(unproven));
         let probes = ProbePolicy { interval: probe_interval, timeout: probe_timeout };
         let monitor = Monitor { nodes, health, probes, topology: Arc::clone(&topology) };
         let (stop, stopped) = watch::channel(false);

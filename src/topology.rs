@@ -4,9 +4,11 @@ use crate::balance::{Candidate, Candidates, Strategy};
 use crate::gauge::Gauge;
 use crate::health::{HealthState, Lag, Reason};
 use crate::pool::Pool;
+use arc_swap::{ArcSwap, Guard};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// What a node is to the router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,6 +59,14 @@ pub(crate) struct Seen {
     pub(crate) lag: Option<Lag>,
 }
 
+/// The latest topology.
+#[derive(Debug)]
+pub(crate) struct Latest {
+    topology: ArcSwap<Topology>,
+    /// Signalled after each change.
+    changed: watch::Sender<()>,
+}
+
 /// What the router knows at one moment. Only the monitor makes one.
 #[derive(Debug)]
 pub(crate) struct Topology {
@@ -71,6 +81,32 @@ pub(crate) struct Serving {
     nodes: Vec<Arc<Node>>,
     /// Parallel to `nodes`; `None` when there are none.
     candidates: Option<Candidates>,
+}
+
+impl Latest {
+    pub(crate) fn new(topology: Topology) -> Self {
+        Self { topology: ArcSwap::from_pointee(topology), changed: watch::Sender::new(()) }
+    }
+
+    pub(crate) fn load(&self) -> Guard<Arc<Topology>> {
+        self.topology.load()
+    }
+
+    /// Replaces the topology, and returns the one before.
+    pub(crate) fn publish(&self, topology: Topology) -> Arc<Topology> {
+        let before = self.topology.swap(Arc::new(topology));
+        self.changed.send_replace(());
+        before
+    }
+
+    /// Waits until the node does not serve.
+    pub(crate) async fn left_service(&self, node: &Arc<Node>) {
+        let mut changed = self.changed.subscribe();
+        while self.load().serving().contains(node) {
+            // The sender is here, so it is not gone.
+            let _ = changed.changed().await;
+        }
+    }
 }
 
 impl Topology {
@@ -111,6 +147,10 @@ impl Serving {
 
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    fn contains(&self, node: &Arc<Node>) -> bool {
+        self.nodes.iter().any(|other| Arc::ptr_eq(other, node))
     }
 
     /// The node that the strategy chooses; `None` when there is none to choose from.

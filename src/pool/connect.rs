@@ -7,8 +7,9 @@ use diesel_async::{AsyncConnection, AsyncPgConnection};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_postgres::config::{Config, Host, SslMode, SslNegotiation};
-use tokio_postgres::{Client, NoTls, Socket};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::config::{Config, Host, SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::{Client, Connection, NoTls, Socket};
 
 /// How one node is reached: a parsed connection URL.
 ///
@@ -40,6 +41,10 @@ pub(crate) enum ConnectError {
     Server(#[source] tokio_postgres::Error),
     #[error("the session could not be set up")]
     Setup(#[source] diesel::ConnectionError),
+    #[error(
+        "the session is not read-only: what stands before the server ignores the start-up parameter `options`"
+    )]
+    Writable,
     #[error("no answer within {}", crate::error::Millis(*.0))]
     TimedOut(Duration),
 }
@@ -77,7 +82,16 @@ impl Endpoint {
     pub(crate) fn parse(url: &str) -> Result<Self, EndpointError> {
         let mut config: Config = url.parse().map_err(|error| EndpointError(explain(url, &error)))?;
         let refuse = |problem: &str| Err(EndpointError(problem.to_owned()));
-        if config.get_ssl_mode() == SslMode::Require {
+        // What follows the first `@` of a password that was not percent-encoded looks like a host or a database, and would be
+        // shown as one.
+        let after_password = url.split_once('@').and_then(|(_, rest)| rest.split('?').next());
+        if is_url(url) && after_password.is_some_and(|rest| rest.contains('@')) {
+            return refuse(
+                "it contains `@` twice: one in a user, password or database must be written `%40`",
+            );
+        }
+        if config.get_ssl_mode() == SslMode::Require || config.get_ssl_negotiation() == SslNegotiation::Direct
+        {
             return refuse("it asks for TLS, which is not supported yet: without it, set `sslmode=disable`");
         }
         // An address without a host name; the tap's hook wants a name.
@@ -88,16 +102,20 @@ impl Endpoint {
         }
         match config.get_hosts() {
             [] => return refuse("it names no host"),
-            [_] => {}
+            [Host::Tcp(name)] if name.is_empty() => return refuse("it names no host"),
+            [_] if config.get_hostaddrs().len() < 2 => {}
             _ => return refuse("it names several hosts: give each replica an entry of its own"),
         }
-        // What follows the first `@` of a password that was not percent-encoded looks like a host, and would be shown as one.
-        if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
-            return refuse("its host contains `@`: one in a user or password must be written `%40`");
+        if config.get_ports().len() > 1 {
+            return refuse(
+                "it names several ports: give one, either after the host or as the parameter `port`",
+            );
         }
         if config.get_user().is_none() {
             return refuse("it names no user");
         }
+        // What a node is, is observed; and as every read session refuses writes, `read-write` would refuse every node.
+        config.target_session_attrs(TargetSessionAttrs::Any);
         let tcp = matches!(config.get_hosts(), [Host::Tcp(_)]);
         Ok(Self { config, tcp })
     }
@@ -130,6 +148,7 @@ impl Endpoint {
             let mut config = self.session(access, "diesel-replicas");
             if !self.tcp {
                 let (client, connection) = config.connect(NoTls).await.map_err(ConnectError::Server)?;
+                check(access, &connection)?;
                 let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
                 return Ok((connection.map_err(ConnectError::Setup)?, None));
             }
@@ -138,6 +157,7 @@ impl Endpoint {
             let wire = Wire::new();
             let tap = PlainTap(Arc::clone(&wire));
             let (client, connection) = config.connect(tap).await.map_err(ConnectError::Server)?;
+            check(access, &connection)?;
             wire.connected(client.cancel_token());
             let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
             let mut connection = connection.map_err(ConnectError::Setup)?;
@@ -151,8 +171,7 @@ impl Endpoint {
     /// Opens a plain session for the monitor's own questions; read-only.
     pub(crate) async fn connect_raw(
         &self,
-    ) -> Result<(Client, tokio_postgres::Connection<Socket, tokio_postgres::tls::NoTlsStream>), ConnectError>
-    {
+    ) -> Result<(Client, Connection<Socket, tokio_postgres::tls::NoTlsStream>), ConnectError> {
         let config = self.session(Access::ReadOnly, "diesel-replicas monitor");
         config.connect(NoTls).await.map_err(ConnectError::Server)
     }
@@ -182,6 +201,19 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// A proxy may drop the parameter that makes a session read-only. Servers report the setting from version 14 on.
+fn check<S>(access: Access, connection: &Connection<Socket, S>) -> Result<(), ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let writable = connection.parameter("default_transaction_read_only") == Some("off");
+    if access == Access::ReadOnly && writable { Err(ConnectError::Writable) } else { Ok(()) }
+}
+
+fn is_url(text: &str) -> bool {
+    ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
+}
+
 /// tokio-postgres's own text may quote the URL, so it is not passed on.
 fn explain(url: &str, error: &tokio_postgres::Error) -> String {
     let detail = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
@@ -189,11 +221,93 @@ fn explain(url: &str, error: &tokio_postgres::Error) -> String {
     if let Some(parameter) = parameter {
         return format!("its parameter `{parameter}` is not supported, or not with this value");
     }
-    let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
-    if is_url {
+    if is_url(url) {
         "it is not a valid URL: reserved characters in user, password or database must be percent-encoded"
             .to_owned()
     } else {
         "it is not a `postgres://` URL".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_accepted_and_name_their_node() {
+        for (url, name) in [
+            ("postgres://app:hunter2@db-1/chat", "db-1:5432"),
+            ("postgresql://app@db-1:6000/chat?application_name=x&connect_timeout=3", "db-1:6000"),
+            ("postgres://app@db-1/chat?sslmode=disable", "db-1:5432"),
+            ("postgres://app@db-1/chat?sslmode=prefer", "db-1:5432"),
+            ("postgres://app@db-1", "db-1:5432"),
+            ("postgres://app:p%40ss%2Fword@db-1/c%40t", "db-1:5432"),
+            ("postgres://app:hun/ter2@db-1/chat", "db-1:5432"),
+            ("postgres://app@127.0.0.1:5433/chat", "127.0.0.1:5433"),
+            ("postgres://app@[::1]:5433/chat", "[::1]:5433"),
+            ("postgres://app@[2001:db8::7]/chat", "[2001:db8::7]:5432"),
+            ("postgres://app@%2Frun%2Fpg:5433/chat", "/run/pg/.s.PGSQL.5433"),
+            ("postgres:///chat?host=/run/pg&user=app&password=hunter2", "/run/pg/.s.PGSQL.5432"),
+            ("postgres://app@/chat?hostaddr=10.0.0.7", "10.0.0.7:5432"),
+            ("postgres://app@/chat?hostaddr=::1&port=6000", "[::1]:6000"),
+            ("postgres://app@db-1/chat?hostaddr=10.0.0.7", "db-1:5432"),
+            ("postgres://app@db-1/chat?target_session_attrs=read-write", "db-1:5432"),
+            ("host=db-1 port=6000 user=app password=hunter2 dbname=chat", "db-1:6000"),
+        ] {
+            let endpoint = Endpoint::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(endpoint.host_port(), name, "{url}");
+            assert!(!format!("{endpoint:?}").contains("hunter2"), "{endpoint:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_with_a_reason_and_without_a_secret() {
+        const TLS: &str = "it asks for TLS, which is not supported yet: without it, set `sslmode=disable`";
+        const HOST: &str = "it names no host";
+        const HOSTS: &str = "it names several hosts: give each replica an entry of its own";
+        const PORTS: &str =
+            "it names several ports: give one, either after the host or as the parameter `port`";
+        const TWICE: &str =
+            "it contains `@` twice: one in a user, password or database must be written `%40`";
+        const INVALID: &str = "it is not a valid URL: reserved characters in user, password or database must be percent-encoded";
+        for (url, problem) in [
+            ("mysql://app:hunter2@db-1/chat", "it is not a `postgres://` URL"),
+            ("hunter2", "it is not a `postgres://` URL"),
+            ("postgres://app:hunter2@db-1/chat?sslmode=require", TLS),
+            ("postgres://app:hunter2@db-1/chat?sslnegotiation=direct", TLS),
+            ("host=db-1 user=app password=hunter2 sslmode=require", TLS),
+            (
+                "postgres://app:hunter2@db-1/chat?sslmode=verify-full",
+                "its parameter `sslmode` is not supported, or not with this value",
+            ),
+            (
+                "postgres://app:hunter2@db-1/chat?sslrootcert=/hunter2",
+                "its parameter `sslrootcert` is not supported, or not with this value",
+            ),
+            (
+                "postgres://app@db-1/chat?sslpassword=hunter2",
+                "its parameter `sslpassword` is not supported, or not with this value",
+            ),
+            ("postgres://app@db-1/chat?hunter2=1", INVALID),
+            ("postgres://app@db-1/chat?hunter2", INVALID),
+            ("postgres://app:hunter2/chat", INVALID),
+            ("postgres://app@db-1:hunter2/chat", INVALID),
+            ("postgres://app:%ff@db-1%ff/chat", INVALID),
+            ("postgres://app:hunter2@/chat", HOST),
+            ("postgres://app:hunter2@:5433/chat", HOST),
+            ("postgres://app:hunter2@a,b/chat", HOSTS),
+            ("postgres://app:hunter2@a/chat?host=b", HOSTS),
+            ("postgres://app:hunter2@/chat?hostaddr=10.0.0.1,10.0.0.2", HOSTS),
+            ("postgres://app:hunter2@a/chat?hostaddr=10.0.0.1,10.0.0.2", HOSTS),
+            ("postgres://app:hunter2@a/chat?port=6000", PORTS),
+            ("postgres://app:x@hunter2@db-1/chat", TWICE),
+            ("postgres://app:x@hunter2/y@db-1/chat", TWICE),
+            ("postgres://app:x?y@hunter2/z@db-1/chat", TWICE),
+            ("postgres://db-1/chat", "it names no user"),
+        ] {
+            let error = Endpoint::parse(url).expect_err(url);
+            assert_eq!(error.to_string(), problem, "{url}");
+            assert!(!format!("{error:?}").contains("hunter2"));
+        }
     }
 }

@@ -16,6 +16,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::debug;
 
+/// A request waits for a day at most: far enough to be never, and an instant that exists.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A request for a [`ReadConn`]: await it, or refine it first.
 ///
 /// # Errors
@@ -152,26 +155,38 @@ impl Shared {
         timeout: Duration,
     ) -> Result<Lease, Error> {
         let started = Instant::now();
-        let deadline = started + timeout;
+        let deadline = started + timeout.min(LONGEST);
+        // Without replicas there is nothing to fall back from.
+        let falls_back = self.policy.fallback == Fallback::Primary || topology.replicas().is_empty();
+        let mut failed = None;
         let mut picked = first;
         let mut serving = Cow::Borrowed(topology.serving());
         while let Some(node) = picked {
             // What is left is shared with the nodes that may still have to be tried.
-            let attempts = serving.len() as u32 + 1;
-            let dial = deadline.saturating_duration_since(Instant::now()) / attempts;
-            match self.checkout(&node.reads, deadline, dial).await {
-                Err(error @ (CheckoutError::Unreachable(_) | CheckoutError::Silent)) => {
+            let attempts = serving.len() as u32 + u32::from(falls_back);
+            let dial = deadline.saturating_duration_since(Instant::now()) / attempts.max(1);
+            let taken = tokio::select! {
+                biased;
+                taken = self.checkout(&node.reads, deadline, dial) => Some(taken),
+                // Whoever is still waiting for one of its connections must not be served by it any more.
+                () = self.topology.left_service(&node) => None,
+            };
+            match taken {
+                None => {
+                    debug!(node = &*node.name, "left service while a request waited: trying another node")
+                }
+                Some(Err(error @ (CheckoutError::Unreachable(_) | CheckoutError::Silent))) => {
                     let error = describe(error, &node, started);
                     debug!(node = &*node.name, %error, "trying another node");
-                    serving = Cow::Owned(serving.without(&node));
-                    picked = serving.pick(&*self.policy.strategy).cloned();
+                    failed = Some(error);
                 }
-                taken => return taken.map_err(|error| describe(error, &node, started)),
+                Some(taken) => return taken.map_err(|error| describe(error, &node, started)),
             }
+            serving = Cow::Owned(serving.without(&node));
+            picked = serving.pick(&*self.policy.strategy).cloned();
         }
-        // Without replicas there is nothing to fall back from.
-        if self.policy.fallback == Fallback::Fail && !topology.replicas().is_empty() {
-            return Err(no_eligible_node(&topology));
+        if !falls_back {
+            return Err(failed.unwrap_or_else(|| no_eligible_node(&self.topology.load())));
         }
         let primary = topology.primary();
         let dial = deadline.saturating_duration_since(Instant::now());
@@ -182,7 +197,7 @@ impl Shared {
     async fn write(&self, topology: Arc<Topology>, timeout: Duration) -> Result<Lease, Error> {
         let started = Instant::now();
         let primary = topology.primary();
-        let taken = self.checkout(primary.writes(), started + timeout, timeout).await;
+        let taken = self.checkout(primary.writes(), started + timeout.min(LONGEST), timeout).await;
         taken.map_err(|error| describe(error, primary, started))
     }
 

@@ -4,6 +4,7 @@
 
 mod fence;
 mod handles;
+mod outages;
 mod pools;
 mod proxy;
 mod queries;
