@@ -13,6 +13,11 @@ async fn cluster() -> MutexGuard<'static, Cluster> {
     let start = || async {
         let cluster = Cluster::builder().replicas(2).start().await.unwrap();
         cluster.primary().sql("CREATE TABLE marks (mark int)").await.unwrap();
+        // A replica that a test pauses at once must know the table.
+        let created = cluster.primary().position().await.unwrap().lsn;
+        for replica in cluster.replicas() {
+            cluster.wait_replayed(replica, created).await.unwrap();
+        }
         Mutex::new(cluster)
     };
     CLUSTER.get_or_init(start).await.lock().await
