@@ -3,6 +3,8 @@
 //! `cargo bench --bench checkout`. All variants run in one process against one server, in rounds, in an order that
 //! rotates from round to round; what counts are the ratios within a round, given as median and range over all rounds.
 
+#![allow(missing_docs, reason = "a program has no outside")]
+
 mod spread;
 
 use diesel::prelude::*;
@@ -69,7 +71,7 @@ impl Variant {
                     variant.once(work, (done as i32 * 31 + task as i32) % 1000 + 1).await;
                     done += 1;
                     // A checkout alone never waits, and would keep its worker thread to itself.
-                    if work == Work::Checkout && done % 64 == 0 {
+                    if work == Work::Checkout && done.is_multiple_of(64) {
                         tokio::task::yield_now().await;
                     }
                 }

@@ -3,10 +3,10 @@
 use std::fmt;
 
 /// A median and what it was taken from.
-pub struct Spread(Vec<f64>);
+pub(crate) struct Spread(Vec<f64>);
 
 impl Spread {
-    pub fn of(mut figures: Vec<f64>) -> Self {
+    pub(crate) fn of(mut figures: Vec<f64>) -> Self {
         figures.sort_by(f64::total_cmp);
         Self(figures)
     }

@@ -1,4 +1,123 @@
-//! A connection router for Diesel services on PostgreSQL with a primary and streaming read replicas.
+//! A connection router for Diesel services on PostgreSQL with a primary and streaming read replicas: reads go to healthy
+//! replicas, writes to the primary, and the compiler keeps them apart.
+//!
+//! ```
+//! use diesel::prelude::*;
+//! use diesel_replicas::{Reader, Router, RunQueryDsl};
+//!
+//! diesel::table! {
+//!     rooms (id) {
+//!         id -> Integer,
+//!         name -> Text,
+//!     }
+//! }
+//!
+//! // Takes whatever can read: a `ReadConn`, a `WriteConn`, a bare `AsyncPgConnection`.
+//! async fn names(conn: &mut Reader) -> QueryResult<Vec<String>> {
+//!     rooms::table.select(rooms::name).load(conn).await
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let cluster = pg_cluster::Cluster::builder().replicas(1).start().await?;
+//! # let schema = "CREATE TABLE rooms (id serial PRIMARY KEY, name text NOT NULL)";
+//! # cluster.primary().sql(schema).await?;
+//! # let (primary, replica) = (cluster.primary().url(), cluster.replica(0).url());
+//! let router = Router::builder().primary(primary).replica(replica).build().await?;
+//!
+//! let mut conn = router.write().await?; // the primary
+//! diesel::insert_into(rooms::table).values(rooms::name.eq("lobby")).execute(&mut conn).await?;
+//! assert_eq!(names(&mut conn).await?, ["lobby"]);
+//!
+//! # let written = cluster.primary().position().await?.lsn;
+//! # cluster.wait_replayed(cluster.replica(0), written).await?;
+//! let mut conn = router.read().await?; // a healthy replica
+//! assert_eq!(names(&mut conn).await?, ["lobby"]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Import [`RunQueryDsl`] from here **instead of** diesel-async's; it has the same verbs and futures, and works on
+//! diesel-async's own connections too.
+//!
+//! # Contents
+//!
+//! * [Handles](#handles) · [What compiles](#what-compiles) · [The second fence](#the-second-fence)
+//! * [Routing and health](#routing-and-health) · [Configuration](#configuration) · [Errors](#errors)
+//! * [Cancelled work](#cancelled-work) · [Alternatives](#alternatives)
+//! * [What the types catch, and what they cannot](what_the_types_catch) · [Compiler messages explained](compiler_messages)
+//!
+//! # Handles
+//!
+//! | handle | runs | comes from |
+//! |---|---|---|
+//! | [`ReadConn`] | reads, on a replica or what the fallback policy says | [`Router::read`] |
+//! | [`WriteConn`] | everything, on the primary; derefs to `AsyncPgConnection` | [`Router::write`] |
+//! | [`Reader`] | reads: the type for functions | `&mut` of any of them, by coercion |
+//! | [`Pipeline`] | several reads at a time on one connection | [`ReadConn::pipeline`], or `From` a shared connection |
+//! | [`Snapshot`] | reads that all see one state | [`ReadConn::snapshot`] |
+//!
+//! # What compiles
+//!
+//! On a read-only handle everything that Diesel's query builder knows to only read, and queries of one's own that implement
+//! [`Statement`]. Inserts, updates, deletes and row locks do not; raw SQL does once it is
+//! [asserted](AssertReadOnlyDsl::assert_read_only) to only read:
+//!
+//! ```compile_fail,E0277
+//! # use diesel::prelude::*;
+//! # use diesel_replicas::{ReadConn, RunQueryDsl};
+//! # diesel::table! { rooms (id) { id -> Integer, name -> Text, } }
+//! # async fn example(mut conn: ReadConn) -> QueryResult<()> {
+//! // error[E0277]: `DELETE` is not allowed on a read-only connection
+//! diesel::delete(rooms::table).execute(&mut conn).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # The second fence
+//!
+//! Every read session starts with `default_transaction_read_only = on`, on the primary too. What no type can see, a function
+//! that writes or a wrong assertion, fails there with Diesel's read-only error and changes nothing.
+//! [What neither fence stops](what_the_types_catch) needs a role that may `SELECT` and nothing else.
+//!
+//! # Routing and health
+//!
+//! A monitor asks every node four times a second, on a connection of its own. A replica serves from its first good probe on. It
+//! leaves as soon as its lag passes the [threshold](RouterBuilder::lag_threshold), when it refuses a connection, or when two
+//! probes in a row get no answer; it returns after two good probes in a row, below half of the threshold. Lag is an upper
+//! bound, taken from the primary's own log positions and one clock; unknown is not zero. While the primary does not answer,
+//! replicas that have all that is known of it go on serving.
+//!
+//! Among healthy replicas a [`Strategy`] picks. A node that cannot be reached costs a request one attempt: the next is tried
+//! at once, then what the [`Fallback`] policy says. Reads that fall back to the primary have a pool of their own, so they can
+//! never starve writes. [`Router::status`] tells all of this; each change of a node's health is one `tracing` event.
+//!
+//! # Configuration
+//!
+//! [`Router::from_env`] reads [these variables](Config::from_env), [`Router::builder`] has [the same in code](RouterBuilder).
+//! Until `DB_READ_REPLICAS_ENABLED` is on, all reads go to the primary, and code is the same.
+//!
+//! # Errors
+//!
+//! A request for a connection ends by its deadline with an [`Error`] that names the node: nothing eligible, pool exhausted,
+//! cannot connect, timed out. What fails in a query is Diesel's error, as ever.
+//!
+//! # Cancelled work
+//!
+//! Futures may be dropped at any point. A handle that goes back with a query under way, a stream half read or a transaction
+//! open, a raw `BEGIN` included, is settled in the background: the work is cancelled on the server, and the connection is given
+//! to nobody unless it has become idle by itself. The protocol itself tells what a connection is doing, so checking costs no
+//! round trip. (On a Unix socket there is no place to look from: there a round trip after each use replaces it.)
+//!
+//! # Alternatives
+//!
+//! | | tells reads from writes | knows lag | a hop more |
+//! |---|---|---|---|
+//! | a pool for each node, by hand | by discipline | no | no |
+//! | HAProxy, PgBouncer in front of the nodes | by port, by discipline | with scripts | yes |
+//! | Pgpool-II | parses SQL at run time | yes | yes |
+//! | this crate | when compiling | yes | no |
+//!
+//! A proxy also serves programs in other languages and caps the connections of many processes; this crate does neither.
 
 mod balance;
 mod config;
@@ -36,3 +155,7 @@ pub mod compiler_messages {}
 
 #[doc = include_str!("../docs/what-the-types-catch.md")]
 pub mod what_the_types_catch {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

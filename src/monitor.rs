@@ -60,8 +60,6 @@ impl Monitor {
         mut stop: watch::Receiver<bool>,
         watch: impl Fn(Self) -> W,
     ) {
-        // Whoever waits for the end sees it once everything below is gone.
-        let stopped = stop.clone();
         let watching = async {
             loop {
                 let watching = AssertUnwindSafe(async { watch(self.clone()).await });
@@ -77,7 +75,6 @@ impl Monitor {
             () = watching => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        drop(stopped);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The router against real clusters.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where by panicking")]
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test that cannot go on says where by panicking")]
 
 mod events;
 mod fence;
@@ -13,5 +13,6 @@ mod routing;
 mod schema;
 mod sockets;
 mod stage;
+mod storm;
 mod support;
 mod usage;

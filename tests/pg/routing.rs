@@ -226,6 +226,29 @@ async fn a_frozen_replica_leaves_and_returns_by_itself() {
     until_health(&router, frozen.name(), HealthState::Healthy).await;
 }
 
+/// Its connections hang with the queries on them; who waits for one of them is not bound to the node.
+#[tokio::test]
+async fn those_that_wait_for_a_frozen_replica_are_served_elsewhere() {
+    let cluster = support::cluster(2).await;
+    let router = support::ready(support::builder(&cluster).pool_size(2)).await;
+    let (frozen, other) = (cluster.replica(0), cluster.replica(1));
+    let mut held = Vec::new();
+    while held.len() < 2 {
+        let conn = router.read().await.unwrap();
+        if conn.node() == frozen.name() {
+            held.push(conn);
+        }
+    }
+    frozen.freeze().await.unwrap();
+    let started = Instant::now();
+    let waiting = futures_util::future::join_all((0..8).map(|_| served_by(&router, 1))).await;
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    for served in waiting {
+        assert_eq!(served, BTreeMap::from([(other.name().to_owned(), 1)]));
+    }
+    frozen.thaw().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_promoted_replica_is_refused() {
     let cluster = support::cluster(2).await;

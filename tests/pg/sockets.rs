@@ -23,9 +23,12 @@ diesel::define_sql_function! {
 /// A primary that listens on a Unix socket as well, and a router that has it from there, with one connection a pool.
 async fn stage(directory: &std::path::Path) -> (Cluster, Router) {
     let socket = directory.to_str().unwrap();
+    let builder = Cluster::builder().replicas(0).setting("unix_socket_directories", socket);
     // A container's socket is out of reach.
-    let builder = Cluster::builder().replicas(0).backend(Backend::Local);
-    let cluster = builder.setting("unix_socket_directories", socket).start().await.unwrap();
+    let cluster = match builder.clone().backend(Backend::Local).start().await {
+        Ok(cluster) => cluster,
+        Err(_) => builder.backend(Backend::Wheel).start().await.unwrap(),
+    };
     let url =
         format!("postgres:///postgres?host={socket}&port={}&user=postgres", port(&cluster.primary().url()));
     let router = support::ready(Router::builder().primary(url).pool_size(1)).await;
