@@ -49,14 +49,21 @@ impl Monitor {
     }
 
     /// Runs until `stop` says so, or its sender is gone.
-    ///
-    /// A panic is logged, takes every replica out of service and starts the monitor anew: what nobody watches must
-    /// not serve.
-    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
+        self.supervise(stop, |monitor| Rounds::new(monitor).run()).await;
+    }
+
+    /// A panic of the watch is logged, takes every replica out of service and starts it anew: what nobody watches must not
+    /// serve.
+    async fn supervise<W: Future<Output = ()>>(
+        self,
+        mut stop: watch::Receiver<bool>,
+        watch: impl Fn(Self) -> W,
+    ) {
         let watching = async {
             loop {
-                let rounds = Rounds::new(self.clone()).run();
-                let Err(panic) = AssertUnwindSafe(rounds).catch_unwind().await else { return };
+                let watching = AssertUnwindSafe(async { watch(self.clone()).await });
+                let Err(panic) = watching.catch_unwind().await else { return };
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
                 error!(panic = text, "the monitor panicked: no replica serves until it has started again");
@@ -218,5 +225,109 @@ fn report(node: &Node, Transition { from, to, reason }: &Transition) {
     match to {
         HealthState::Healthy => info!(node, %role, %from, %to, %reason, "node health changed"),
         _ => warn!(node, %role, %from, %to, %reason, "node health changed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gauge::Gauge;
+    use crate::pool::{Access, Pool, PoolPolicy};
+    use std::io;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const INTERVAL: Duration = Duration::from_millis(250);
+
+    /// What has been logged, as text.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no writer panics").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A node that nobody ever connects to.
+    fn node(name: &str, role: Role) -> (Arc<Node>, Endpoint) {
+        let endpoint = Endpoint::parse("postgres://app@127.0.0.1:1/chat").expect("valid");
+        let policy = PoolPolicy { size: 1, connect_timeout: INTERVAL };
+        let in_flight = Gauge::default();
+        let reads = Pool::new(name.into(), endpoint.clone(), Access::ReadOnly, policy, in_flight.clone());
+        (Arc::new(Node { name: name.into(), role, weight: 1, in_flight, reads, writes: None }), endpoint)
+    }
+
+    fn healthy(nodes: &[(Arc<Node>, Endpoint)]) -> Topology {
+        let seen = |(node, _): &(Arc<Node>, Endpoint)| Seen {
+            node: Arc::clone(node),
+            health: HealthState::Healthy,
+            reason: Reason::Writable,
+            lag: None,
+        };
+        Topology::new(nodes.iter().map(seen).collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_logged_takes_replicas_out_of_service_and_starts_the_watch_anew() {
+        let log = Log::default();
+        let written = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || written.clone()).with_ansi(false);
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+
+        let nodes = vec![node("primary", Role::Primary), node("replica", Role::Replica)];
+        let topology = Arc::new(Latest::new(healthy(&nodes)));
+        let replica = Arc::clone(&nodes[1].0);
+        let monitor = Monitor {
+            nodes,
+            health: HealthPolicy::default(),
+            probes: ProbePolicy { interval: INTERVAL, timeout: INTERVAL },
+            topology: Arc::clone(&topology),
+        };
+        let (stop, stopped) = watch::channel(false);
+        let starts = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&starts);
+        let running = tokio::spawn(monitor.supervise(stopped, move |monitor| {
+            let start = counted.fetch_add(1, Ordering::Relaxed);
+            assert_ne!(start, 0, "before the first await");
+            async move {
+                monitor.topology.publish(healthy(&monitor.nodes));
+                assert_ne!(start, 1, "in the midst");
+                std::future::pending().await
+            }
+        }));
+
+        topology.left_service(&replica).await;
+        assert!(topology.load().nodes().iter().all(|seen| seen.health == HealthState::Unproven));
+        assert_eq!(starts.load(Ordering::Relaxed), 1, "not at once: it might panic for ever");
+        sleep(INTERVAL * 10).await;
+        assert_eq!(starts.load(Ordering::Relaxed), 3);
+        assert_eq!(topology.load().serving().len(), 1);
+        assert!(!running.is_finished());
+        let log = String::from_utf8(log.0.lock().expect("no writer panics").clone()).expect("text");
+        for panic in ["before the first await", "in the midst"] {
+            let line = log.lines().find(|line| line.contains(panic)).unwrap_or_else(|| panic!("{log}"));
+            assert!(line.contains("ERROR") && line.contains("the monitor panicked"), "{line}");
+        }
+
+        stop.send_replace(true);
+        stop.closed().await;
+        running.await.expect("no panic gets out");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_when_nobody_can_stop_it_any_more() {
+        let nodes = vec![node("primary", Role::Primary)];
+        let topology = Arc::new(Latest::new(healthy(&nodes)));
+        let probes = ProbePolicy { interval: INTERVAL, timeout: INTERVAL };
+        let monitor = Monitor { nodes, health: HealthPolicy::default(), probes, topology };
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(monitor.supervise(stopped, |_| std::future::pending()));
+        drop(stop);
+        running.await.expect("no panic");
     }
 }

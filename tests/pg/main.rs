@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test that cannot go on says where by panicking")]
 
+mod events;
 mod fence;
 mod handles;
 mod outages;
@@ -10,6 +11,8 @@ mod proxy;
 mod queries;
 mod routing;
 mod schema;
+mod sockets;
 mod stage;
+mod storm;
 mod support;
 mod usage;
