@@ -7,6 +7,10 @@ use pg_cluster::{Cluster, Node};
 async fn cluster(replicas: usize) -> Cluster {
     let cluster = Cluster::builder().replicas(replicas).start().await.unwrap();
     cluster.primary().sql("CREATE TABLE marks (mark text)").await.unwrap();
+    let created = cluster.primary().position().await.unwrap().lsn;
+    for replica in cluster.replicas() {
+        cluster.wait_replayed(replica, created).await.unwrap();
+    }
     cluster
 }
 
