@@ -44,4 +44,10 @@ for lock in "$base"/*/postmaster.pid; do
     segment=$(sed -n 7p "$lock")
     ipcrm -m "${segment##* }"
 done
-[ "$2" = keep ] || rm -rf "$base"
+[ "$2" != keep ] || exit 0
+# A process that ends while it still copies a template adds files to what is being removed.
+tries=0
+until rm -rf "$base" || [ "$tries" -ge 500 ]; do
+    tries=$((tries + 1))
+    sleep 0.02
+done
