@@ -73,7 +73,7 @@ impl Drop for Lease {
         let unfit = std::thread::panicking() || loan.connection.pg.is_broken();
         match &loan.connection.wire {
             Some(wire) if wire.is_idle() && !unfit => wire.give_back(user),
-            Some(wire) if wire.is_closed() || (unfit && !wire.is_busy()) => loan.connection.unfit = true,
+            Some(wire) if wire.is_closed() => loan.connection.unfit = true,
             _ => {
                 loan.connection.unfit = unfit;
                 self.shared.runtime.spawn(loan.settle(user));
@@ -104,7 +104,9 @@ impl Loan {
 /// Whether the connection is idle and outside a transaction in the end.
 async fn settle(wire: &Wire) -> bool {
     let idle = wire.is_settled().await;
-    if !idle && wire.is_busy() {
+    if !idle {
+        // In an open transaction, what the last user left may still be queued.
+        wire.flushed().await;
         wire.cancel().await;
     }
     idle

@@ -23,6 +23,9 @@ pub(super) const GRACE: Duration = Duration::from_millis(20);
 /// How long the server may take to cancel a query, up to the frame that says so.
 pub(super) const CANCEL: Duration = Duration::from_secs(1);
 
+/// How long to wait for that before it is asked for again.
+const CANCEL_AGAIN: Duration = Duration::from_millis(100);
+
 /// What is known of one connection.
 ///
 /// Written by the connection's own task alone (it both reads and writes the socket), read by everybody.
@@ -98,7 +101,7 @@ impl Wire {
         let _ = self.cancel.set(cancel);
     }
 
-    /// The socket is gone.
+    /// The socket is gone, or about to go.
     pub(super) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -115,10 +118,13 @@ impl Wire {
 
     /// Claims the connection for a user, if it is fit for one.
     ///
-    /// Decided at once, unless the connection was given back within the last few microseconds.
+    /// Decided at once, unless the last user left something that is still to be sent, answered or cancelled.
     pub(super) async fn lend(&self) -> bool {
-        let swept = self.is_swept() || timeout(GRACE, self.wait_until(Self::is_swept)).await.is_ok();
-        let lent = swept && self.is_settled().await && self.take(claim::LENT);
+        let done = |wire: &Self| wire.is_swept() && !wire.is_busy();
+        if !done(self) {
+            let _ = timeout(GRACE + CANCEL, self.wait_until(done)).await;
+        }
+        let lent = self.is_swept() && self.is_idle() && self.take(claim::LENT);
         self.calls.store(0, Ordering::Relaxed);
         lent
     }
@@ -129,14 +135,15 @@ impl Wire {
     /// not touched the wire yet. Where that cannot be excluded the task is woken to send what is queued, and what comes to
     /// light then is cancelled: nobody waits for it any more.
     pub(super) fn give_back(&self, user: User) {
-        let sweep = user == User::Anything || self.calls.load(Ordering::Relaxed) != 0;
-        if sweep {
-            self.sweep.store(sweep::ASKED, Ordering::Release);
-        }
         self.claim.store(claim::FREE, Ordering::Release);
-        if sweep {
-            self.task.wake();
+        if user == User::Anything || self.calls.load(Ordering::Relaxed) != 0 {
+            self.ask_to_sweep();
         }
+    }
+
+    fn ask_to_sweep(&self) {
+        self.sweep.store(sweep::ASKED, Ordering::Release);
+        self.task.wake();
     }
 
     pub(super) fn call_began(&self) {
@@ -166,15 +173,25 @@ impl Wire {
     /// Asks the server to cancel what is under way, and waits for a second at most until that has been answered.
     ///
     /// The request travels on a connection of its own and takes effect at any time from then on, so the connection is fit
-    /// for nobody afterwards.
+    /// for nobody afterwards. The server forgets a request that is there before the query has begun: it is repeated.
     pub(super) async fn cancel(&self) {
         let Some(token) = self.cancel.get() else { return };
         let cancelled = async {
-            // Whether it worked shows in the answer of the query itself.
-            let _ = token.cancel_query(PlainTap(Self::new())).await;
-            self.answered().await;
+            while self.is_busy() {
+                // Whether it worked shows in the answer of the query itself.
+                let _ = token.cancel_query(PlainTap(Self::new())).await;
+                if timeout(CANCEL_AGAIN, self.answered()).await.is_ok() {
+                    return;
+                }
+            }
         };
         let _ = timeout(CANCEL, cancelled).await;
+    }
+
+    /// Waits until the connection's task has sent what is queued, or does not run.
+    pub(super) async fn flushed(&self) {
+        self.ask_to_sweep();
+        let _ = timeout(GRACE, self.wait_until(Self::is_swept)).await;
     }
 
     /// Waits until every request has been answered, or the connection is closed.
@@ -240,11 +257,19 @@ impl Wire {
             tokio::spawn(async move {
                 if !this.is_settled().await && this.take(claim::SPOILED) {
                     this.cancel().await;
+                    this.hang_up();
                 }
             });
         }
         self.sweep.store(sweep::DONE, Ordering::Release);
         self.changed.notify_waiters();
+    }
+
+    /// Nobody is to have the connection any more, and whatever it holds on the server, such as the locks of a transaction, is
+    /// to be let go now and not when the pool looks at it next.
+    fn hang_up(&self) {
+        self.close();
+        self.task.wake();
     }
 
     pub(super) fn close(&self) {

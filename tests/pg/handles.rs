@@ -270,3 +270,25 @@ fn a_handle_may_be_dropped_outside_of_the_runtime() {
     drop(idle);
     runtime.block_on(assert_clean_for_readers(&router));
 }
+
+/// Nobody asks for the connection again: whatever it holds must be let go all the same.
+#[tokio::test]
+async fn a_transaction_that_came_to_light_late_does_not_stay_open_in_an_idle_pool() {
+    let cluster = support::cluster(0).await;
+    let router = one_connection(&cluster).await;
+    let mut conn = router.write().await.unwrap();
+    let answer = conn.batch_execute("BEGIN; UPDATE notes SET body = 'lost'").now_or_never();
+    assert!(answer.is_none());
+    drop(conn);
+    let primary = cluster.primary();
+    let sql = "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE '%lost%' \
+               AND application_name = 'diesel-replicas' AND state <> 'idle'";
+    let begun = async {
+        until_async("it has begun", async || primary.sql(sql).await.unwrap().as_deref() == Some("1")).await;
+    };
+    // It may have come and gone between two looks.
+    let _ = timeout(Duration::from_millis(500), begun).await;
+    until_quiet(primary).await;
+    primary.sql("SET lock_timeout = '1s'; UPDATE notes SET body = 'kept'").await.unwrap();
+    assert_clean_for_writers(&router, &cluster, "next").await;
+}
