@@ -44,7 +44,8 @@
 //!
 //! * [Handles](#handles) · [What compiles](#what-compiles) · [The second fence](#the-second-fence)
 //! * [Routing and health](#routing-and-health) · [Configuration](#configuration) · [Errors](#errors)
-//! * [Cancelled work](#cancelled-work) · [Alternatives](#alternatives)
+//! * [Cancelled work and dropped handles](#cancelled-work-and-dropped-handles) · [Migrating](#migrating)
+//! * [Alternatives](#alternatives) · [Limits](#limits)
 //! * [What the types catch, and what they cannot](what_the_types_catch) · [Compiler messages explained](compiler_messages)
 //!
 //! # Handles
@@ -99,25 +100,76 @@
 //! # Errors
 //!
 //! A request for a connection ends by its deadline with an [`Error`] that names the node: nothing eligible, pool exhausted,
-//! cannot connect, timed out. What fails in a query is Diesel's error, as ever.
+//! cannot connect, timed out. [`Error::is_unavailable`] tells what may pass, for which a web service answers 503, from a wrong
+//! configuration, which will not. What fails in a query is Diesel's error, as ever.
 //!
-//! # Cancelled work
+//! # Cancelled work and dropped handles
 //!
 //! Futures may be dropped at any point. A handle that goes back with a query under way, a stream half read or a transaction
 //! open, a raw `BEGIN` included, is settled in the background: the work is cancelled on the server, and the connection is given
 //! to nobody unless it has become idle by itself. The protocol itself tells what a connection is doing, so checking costs no
 //! round trip. (On a Unix socket there is no place to look from: there a round trip after each use replaces it.)
 //!
+//! # Migrating
+//!
+//! From a bb8 pool of `AsyncPgConnection`, in steps that each compile and can each be deployed. Where the pool was asked, ask the
+//! router for a [`WriteConn`]: it goes where the connection went. Then import this crate's [`RunQueryDsl`], let functions that only
+//! read take a [`Reader`] (or a [`Pipeline`], where they took `&AsyncPgConnection`), and move handlers to [`Router::read`] one by
+//! one; the compiler names those that write. Half-way it looks like this:
+//!
+//! ```no_run
+//! use diesel::prelude::*;
+//! use diesel_async::{AsyncConnection, AsyncPgConnection};
+//! use diesel_replicas::{Pipeline, Reader, Router, RunQueryDsl};
+//! # diesel::table! { rooms (id) { id -> Integer, name -> Text, } }
+//!
+//! // Not touched yet.
+//! async fn add(conn: &mut AsyncPgConnection, name: &str) -> QueryResult<usize> {
+//!     diesel::insert_into(rooms::table).values(rooms::name.eq(name)).execute(conn).await
+//! }
+//!
+//! // Took a `&mut AsyncPgConnection`.
+//! async fn names(conn: &mut Reader) -> QueryResult<Vec<String>> {
+//!     rooms::table.select(rooms::name).load(conn).await
+//! }
+//!
+//! // Took a `&AsyncPgConnection`.
+//! async fn count(mut conn: Pipeline<'_>) -> QueryResult<i64> {
+//!     rooms::table.count().get_result(&mut conn).await
+//! }
+//!
+//! # async fn example(router: Router) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut conn = router.write().await?; // was `pool.get().await?`
+//! conn.transaction(async |conn| {
+//!     add(conn, "lobby").await?;
+//!     names(conn).await
+//! })
+//! .await?;
+//!
+//! let mut conn = router.read().await?; // was `router.write().await?`
+//! names(&mut conn).await?;
+//! tokio::try_join!(count(conn.pipeline()), count(conn.pipeline()))?;
+//! # Ok(()) }
+//! ```
+//!
 //! # Alternatives
 //!
-//! | | tells reads from writes | knows lag | a hop more |
-//! |---|---|---|---|
-//! | a pool for each node, by hand | by discipline | no | no |
-//! | HAProxy, PgBouncer in front of the nodes | by port, by discipline | with scripts | yes |
-//! | Pgpool-II | parses SQL at run time | yes | yes |
-//! | this crate | when compiling | yes | no |
+//! | | tells reads from writes | takes lagging replicas out | serves | adds |
+//! |---|---|---|---|---|
+//! | a pool for each node, by hand | by discipline | no | this process | nothing |
+//! | HAProxy | by port, so by discipline | with a check script of yours | any language | a hop, a service to run |
+//! | PgBouncer | by name of the database, so by discipline | no | any language; caps the connections of many processes | a hop, a service to run |
+//! | Pgpool-II | by parsing SQL when it runs; functions by lists | yes | any language; caps connections, can fail over | a hop that parses, a service to run |
+//! | this crate | by types when it compiles, the rest by read-only sessions | yes, by an upper bound | Diesel in Rust | nothing |
 //!
-//! A proxy also serves programs in other languages and caps the connections of many processes; this crate does neither.
+//! This crate caps no connections across processes and promotes nobody: for those, a pooler or a failover manager stays in place.
+//! A pooler between it and a node must pass on the start-up parameter `options`, or reads fail with an error that says so.
+//!
+//! # Limits
+//!
+//! There is no TLS yet: a URL that asks for it is refused, never served in plain text. Roles are configured and checked: a replica
+//! that was promoted is refused, and writes fail until the configured primary is back. All nodes are named at the start. What was
+//! written a moment ago may not be on a replica yet: read on the [`WriteConn`] where it must be.
 
 mod balance;
 mod config;

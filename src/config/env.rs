@@ -258,6 +258,24 @@ mod tests {
         assert_eq!((config.probe_interval, config.probe_timeout), (ms(13), ms(14)));
     }
 
+    /// The names in the first column, and the defaults in the last.
+    fn documented<'a>(text: &'a str, line_start: &str) -> Vec<(&'a str, &'a str)> {
+        let rows = text.lines().filter_map(|line| line.trim_start().strip_prefix(line_start));
+        rows.filter_map(|row| {
+            let (name, rest) = row.strip_prefix("| `")?.split_once('`')?;
+            let default = rest.trim_end().trim_end_matches('|').rsplit('|').next()?.trim();
+            name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_').then_some((name, default))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn every_variable_is_documented_with_the_same_default() {
+        let here = documented(include_str!("env.rs"), "/// ");
+        assert_eq!(here.iter().map(|row| row.0).collect::<Vec<_>>(), VARIABLES.map(|variable| variable.name));
+        assert_eq!(documented(include_str!("../../README.md"), ""), here);
+    }
+
     #[test]
     fn flags_are_read_in_every_spelling() {
         for (texts, expected) in [

@@ -24,6 +24,17 @@ mod tests {
         assert_eq!(fail, super::TWINS.iter().map(|name| (*name).to_owned()).collect());
     }
 
+    #[test]
+    fn the_readme_quotes_the_compiler() {
+        let readme = include_str!("../../README.md");
+        let quote = readme.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+        let mut said = include_str!("fail/read_conn_rejects_insert.stderr").lines();
+
+        for line in quote.lines() {
+            assert!(said.any(|other| other == line), "not there, or not in this order: {line}");
+        }
+    }
+
     fn sentences(folder: &str) -> BTreeSet<String> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
