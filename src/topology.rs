@@ -63,7 +63,7 @@ pub(crate) struct Seen {
 #[derive(Debug)]
 pub(crate) struct Latest {
     topology: ArcSwap<Topology>,
-    /// Signalled after each change.
+    /// Signalled when other nodes serve than before, not at every probe.
     changed: watch::Sender<()>,
 }
 
@@ -94,8 +94,11 @@ impl Latest {
 
     /// Replaces the topology, and returns the one before.
     pub(crate) fn publish(&self, topology: Topology) -> Arc<Topology> {
-        let before = self.topology.swap(Arc::new(topology));
-        self.changed.send_replace(());
+        let topology = Arc::new(topology);
+        let before = self.topology.swap(Arc::clone(&topology));
+        if !before.serving.same_nodes(&topology.serving) {
+            self.changed.send_replace(());
+        }
         before
     }
 
@@ -147,6 +150,10 @@ impl Serving {
 
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    fn same_nodes(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.nodes.iter().all(|node| other.contains(node))
     }
 
     fn contains(&self, node: &Arc<Node>) -> bool {
