@@ -10,6 +10,7 @@
 mod calls;
 mod connect;
 mod lease;
+mod manager;
 mod tap;
 mod wire;
 
@@ -17,18 +18,16 @@ pub(crate) use connect::{Access, ConnectError, Endpoint};
 pub(crate) use lease::Lease;
 
 use crate::gauge::Gauge;
-use diesel_async::AsyncPgConnection;
-use diesel_async::pooled_connection::PoolableConnection;
 use futures_util::FutureExt;
+use manager::{Failures, Manager};
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
-use wire::{User, Wire};
+use wire::User;
 
 /// How long a call waits for a connection of others before it dials again after a failure; twice as long each time, so that
 /// a server that has no more to give is not stormed.
@@ -248,74 +247,4 @@ impl fmt::Debug for Pool {
 async fn failure(failures: &mut watch::Receiver<Option<Arc<ConnectError>>>) -> Option<Arc<ConnectError>> {
     failures.changed().await.ok()?;
     failures.borrow_and_update().clone()
-}
-
-/// Opens and judges connections for bb8.
-struct Manager {
-    endpoint: Endpoint,
-    access: Access,
-    connect_timeout: Duration,
-}
-
-/// A connection and what is known of it.
-pub(crate) struct Connection {
-    pg: AsyncPgConnection,
-    wire: Option<Arc<Wire>>,
-    /// It has been found unfit for another user.
-    unfit: bool,
-}
-
-/// What bb8's error sink gets.
-#[derive(Debug)]
-enum ManagerError {
-    Connect(ConnectError),
-    /// An idle connection turned out to be closed, or not to be idle.
-    Stale,
-}
-
-impl bb8::ManageConnection for Manager {
-    type Connection = Connection;
-    type Error = ManagerError;
-
-    async fn connect(&self) -> Result<Connection, ManagerError> {
-        let connected = self.endpoint.connect(self.access, self.connect_timeout).await;
-        let (pg, wire) = connected.map_err(ManagerError::Connect)?;
-        Ok(Connection { pg, wire, unfit: false })
-    }
-
-    /// Costs no round trip: what the socket has told so far is enough to know a connection that the server closed.
-    async fn is_valid(&self, connection: &mut Connection) -> Result<(), ManagerError> {
-        let fit = !connection.pg.is_broken()
-            && match &connection.wire {
-                Some(wire) => wire.lend().await,
-                None => true,
-            };
-        if fit { Ok(()) } else { Err(ManagerError::Stale) }
-    }
-
-    fn has_broken(&self, connection: &mut Connection) -> bool {
-        std::thread::panicking() || connection.unfit || connection.pg.is_broken()
-    }
-}
-
-/// Passes failures to connect on to the calls that wait for a connection.
-///
-/// bb8 calls the sink when it has given the attempt up; told any earlier, a caller that asks again would find the
-/// attempt still counted, and start none.
-#[derive(Debug)]
-struct Failures(watch::Sender<Option<Arc<ConnectError>>>);
-
-impl bb8::ErrorSink<ManagerError> for Failures {
-    fn sink(&self, error: ManagerError) {
-        match error {
-            ManagerError::Connect(cause) => {
-                self.0.send_replace(Some(Arc::new(cause)));
-            }
-            ManagerError::Stale => {}
-        }
-    }
-
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<ManagerError>> {
-        Box::new(Self(self.0.clone()))
-    }
 }

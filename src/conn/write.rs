@@ -10,6 +10,9 @@ use crate::pool::Lease;
 
 /// A connection to the primary, for every statement.
 ///
+/// A query that is dropped with its handle is cancelled by itself. A [`cancel_token`](AsyncPgConnection::cancel_token) of
+/// one's own does not work with `NoTls`: on TCP this crate listens to the protocol in the place where TLS would be.
+///
 /// It derefs to [`AsyncPgConnection`], so that code that took a pooled connection takes this one as it is:
 ///
 /// ```no_run

@@ -1,7 +1,8 @@
 //! A connection that is out, and what happens to it when it comes back.
 
+use super::Shared;
+use super::manager::Manager;
 use super::wire::{CANCEL, GRACE, User, Wire};
-use super::{Manager, Shared};
 use crate::gauge::Counted;
 use diesel_async::pooled_connection::PoolableConnection;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};

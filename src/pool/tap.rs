@@ -9,7 +9,7 @@ use super::wire::Wire;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
@@ -101,7 +101,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let before = buf.filled().len();
-        let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
+        let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) else {
+            this.wire.delivered();
+            return Poll::Pending;
+        };
+        this.wire.received();
         let bytes = &buf.filled()[before..];
         if read.is_err() || bytes.is_empty() {
             this.wire.close();
@@ -186,6 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Tap<S> {
 mod tests {
     use super::super::wire::User;
     use super::*;
+    use futures_util::FutureExt;
     use proptest::prelude::*;
     use std::future::poll_fn;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -285,8 +290,32 @@ mod tests {
 
         async fn answers(&mut self, bytes: &[u8]) {
             self.server.write_all(bytes).await.expect("the client's end is open");
-            self.client.read_exact(&mut vec![0; bytes.len()]).await.expect("as much as was sent");
+            self.receives(bytes.len()).await;
+            // As tokio-postgres does once it has handed on what it has.
+            assert!(self.client.read(&mut [0; 8]).now_or_never().is_none(), "there is no more");
         }
+
+        async fn receives(&mut self, length: usize) {
+            self.client.read_exact(&mut vec![0; length]).await.expect("as much as was sent");
+        }
+    }
+
+    /// A stream of rows that is kept and not read: tokio-postgres asks for no more bytes before it has handed these on.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_takes_keeps_the_connection_from_being_lent() {
+        let mut line = Line::open().await;
+        line.asks(&frame(b'Q', b"SELECT 1\0")).await;
+        let answer = [frame(b'D', b"row"), ready(b'I')].concat();
+        line.server.write_all(&answer).await.expect("the client's end is open");
+        line.receives(answer.len()).await;
+        assert!(!line.wire.is_busy() && !line.wire.is_idle(), "all is here, and not with those who asked");
+        line.wire.give_back(User::Calls);
+        assert!(!line.wire.lend().await);
+        assert!(
+            line.client.read(&mut [0; 8]).now_or_never().is_none(),
+            "it is handed on, and there is no more"
+        );
+        assert!(line.wire.lend().await);
     }
 
     #[tokio::test]

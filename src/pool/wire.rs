@@ -28,10 +28,14 @@ const CANCEL_AGAIN: Duration = Duration::from_millis(100);
 
 /// What is known of one connection.
 ///
-/// Written by the connection's own task alone (it both reads and writes the socket), read by everybody.
+/// What passes on the socket is written by the connection's own task alone, which both reads and writes it, and read by
+/// everybody; the claim and the sweep are the pool's.
 pub(crate) struct Wire {
     /// `Query` and `Sync` sent, less `ReadyForQuery` received.
     unanswered: AtomicU32,
+    /// Bytes were read that have not all been handed on to those who asked: a stream of rows that is kept and not read holds
+    /// up the answers of everybody behind it.
+    undelivered: AtomicBool,
     /// The transaction status of the last `ReadyForQuery`: `I`dle, in a `T`ransaction, in a failed one (`E`).
     status: AtomicU8,
     closed: AtomicBool,
@@ -78,6 +82,7 @@ impl Wire {
         Arc::new(Self {
             // The start-up message is answered by a `ReadyForQuery` as well.
             unanswered: AtomicU32::new(1),
+            undelivered: AtomicBool::new(false),
             status: AtomicU8::new(0),
             closed: AtomicBool::new(false),
             claim: AtomicU8::new(claim::FREE),
@@ -92,6 +97,7 @@ impl Wire {
     /// A new attempt to connect begins: a host name can have several addresses, of which the first ones may refuse.
     pub(super) fn begin(&self) {
         self.unanswered.store(1, Ordering::Release);
+        self.undelivered.store(false, Ordering::Release);
         self.closed.store(false, Ordering::Release);
     }
 
@@ -111,16 +117,21 @@ impl Wire {
         self.unanswered.load(Ordering::Acquire) != 0
     }
 
+    /// All answers are here, and with those who asked.
+    fn is_quiet(&self) -> bool {
+        !self.is_busy() && !self.undelivered.load(Ordering::Acquire)
+    }
+
     /// Open, with nothing under way and outside a transaction.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_closed() && !self.is_busy() && self.status.load(Ordering::Acquire) == IDLE
+        !self.is_closed() && self.is_quiet() && self.status.load(Ordering::Acquire) == IDLE
     }
 
     /// Claims the connection for a user, if it is fit for one.
     ///
     /// Decided at once, unless the last user left something that is still to be sent, answered or cancelled.
     pub(super) async fn lend(&self) -> bool {
-        let done = |wire: &Self| wire.is_swept() && !wire.is_busy();
+        let done = |wire: &Self| wire.is_swept() && wire.is_quiet();
         if !done(self) {
             let _ = timeout(GRACE + CANCEL, self.wait_until(done)).await;
         }
@@ -164,8 +175,8 @@ impl Wire {
 
     /// Whether the connection is idle, or will be within a moment.
     pub(super) async fn is_settled(&self) -> bool {
-        if self.is_busy() {
-            let _ = timeout(GRACE, self.answered()).await;
+        if !self.is_quiet() {
+            let _ = timeout(GRACE, self.wait_until(Self::is_quiet)).await;
         }
         self.is_idle()
     }
@@ -220,7 +231,18 @@ impl Wire {
 
     pub(super) fn ready_for_query(&self, status: u8) {
         self.status.store(status, Ordering::Release);
-        if self.unanswered.fetch_sub(1, Ordering::AcqRel) == 1 {
+        self.unanswered.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// The connection's task has got bytes.
+    pub(super) fn received(&self) {
+        self.undelivered.store(true, Ordering::Release);
+    }
+
+    /// The connection's task asks for more and there is none. It asks only once it has handed on all that it had.
+    pub(super) fn delivered(&self) {
+        if self.undelivered.load(Ordering::Acquire) {
+            self.undelivered.store(false, Ordering::Release);
             self.changed.notify_waiters();
         }
     }
@@ -252,7 +274,7 @@ impl Wire {
 
     /// What its last user left behind has come to light. It is cancelled: nobody waits for it any more.
     fn swept(self: &Arc<Self>) {
-        if self.is_busy() {
+        if !self.is_quiet() {
             let this = Arc::clone(self);
             tokio::spawn(async move {
                 if !this.is_settled().await && this.take(claim::SPOILED) {

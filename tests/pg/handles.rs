@@ -1,6 +1,6 @@
 //! What a dropped handle leaves behind: nothing.
 
-use crate::support::{self, notes, until_async};
+use crate::support::{self, notes, until_async, until_quiet};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use diesel_replicas::{ReadConn, Router, RunQueryDsl, WriteConn};
@@ -33,13 +33,6 @@ const LONG: f64 = 120.0;
 /// A router with one connection a pool, so that every handle of a kind meets what the one before left.
 async fn one_connection(cluster: &Cluster) -> Router {
     support::ready(support::builder(cluster).pool_size(1)).await
-}
-
-/// No server process works for the router any more, nor sits in a transaction.
-async fn until_quiet(node: &Node) {
-    let sql = "SELECT count(*)::text FROM pg_stat_activity \
-               WHERE application_name = 'diesel-replicas' AND state <> 'idle'";
-    until_async("the server is quiet", async || node.sql(sql).await.unwrap().as_deref() == Some("0")).await;
 }
 
 /// How many statements with this text the server is running for the router.
@@ -291,4 +284,23 @@ async fn a_transaction_that_came_to_light_late_does_not_stay_open_in_an_idle_poo
     until_quiet(primary).await;
     primary.sql("SET lock_timeout = '1s'; UPDATE notes SET body = 'kept'").await.unwrap();
     assert_clean_for_writers(&router, &cluster, "next").await;
+}
+
+/// diesel-async's streams do not borrow the connection, so one can be kept when the handle is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_kept_blocks_nobody() {
+    let cluster = support::cluster(0).await;
+    let router = one_connection(&cluster).await;
+    for rows in [1, 300, 1000, 1500, 2000, 3000] {
+        for _ in 0..3 {
+            let mut conn = router.read().await.unwrap();
+            let kept = diesel::select(numbers(1, rows)).load_stream::<i32>(&mut conn).await.unwrap();
+            drop(conn);
+            let mut conn = timeout(Duration::from_secs(5), router.read()).await.unwrap().unwrap();
+            let next =
+                timeout(Duration::from_secs(5), notes::table.count().get_result::<i64>(&mut conn)).await;
+            assert_eq!(next.unwrap_or_else(|_| panic!("blocked by {rows} rows")).unwrap(), 1);
+            drop(kept);
+        }
+    }
 }

@@ -13,9 +13,6 @@ use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Longer than any test: the monitor sees nothing but the first state.
-const BLIND: Duration = Duration::from_secs(600);
-
 /// Asks for a connection in the background, and lets the request come to where it waits.
 async fn waiting(router: &Router) -> tokio::task::JoinHandle<Result<ReadConn, Error>> {
     let router = router.clone();
@@ -54,18 +51,7 @@ async fn a_request_in_the_queue_of_a_replica_that_falls_behind_is_not_served_by_
     let (router, held) = occupied(&cluster).await;
     let request = waiting(&router).await;
     cluster.replica(0).pause_replay().await.unwrap();
-    let mut writing = JoinSet::new();
-    writing.spawn({
-        let router = router.clone();
-        async move {
-            loop {
-                let mut conn = router.write().await.unwrap();
-                let row = diesel::insert_into(notes::table).values(notes::body.eq("more"));
-                row.execute(&mut conn).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
-    });
+    let _writing = support::keep_writing(&router);
     until_health(&router, cluster.replica(0).name(), HealthState::Lagging).await;
     let conn = timeout(SECOND, request).await.expect("it has moved on already").unwrap().unwrap();
     assert_eq!(conn.node(), cluster.primary().name());
@@ -80,8 +66,8 @@ async fn a_replica_that_falls_silent_while_handles_are_out_costs_a_read_one_atte
     let proxy = Proxy::start(port(&url)).await;
     let builder = Router::builder().primary(NodeConfig::new(cluster.primary().url()).name("primary"));
     let builder = builder.replica(NodeConfig::new(proxy.url(&url)).name("proxied"));
-    let builder = builder.lag_threshold(BLIND).probe_interval(BLIND / 4);
-    let router = support::ready(builder.connect_timeout(Duration::from_millis(200))).await;
+    let builder = support::blind(builder).connect_timeout(Duration::from_millis(200));
+    let router = support::ready(builder).await;
     let held = router.read().await.unwrap();
     assert_eq!(held.node(), "proxied");
     proxy.fall_silent();
@@ -93,7 +79,7 @@ async fn a_replica_that_falls_silent_while_handles_are_out_costs_a_read_one_atte
 #[tokio::test]
 async fn when_nothing_falls_back_the_error_is_that_of_the_last_attempt() {
     let cluster = support::cluster(1).await;
-    let builder = support::builder(&cluster).lag_threshold(BLIND).probe_interval(BLIND / 4);
+    let builder = support::blind(support::builder(&cluster));
     let router = support::ready(builder.fallback(Fallback::Fail)).await;
     let replica = cluster.replica(0);
     replica.kill().await.unwrap();

@@ -12,12 +12,9 @@ use tokio::net::TcpListener;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Longer than any test: the monitor sees nothing but the first state.
-const BLIND: Duration = Duration::from_secs(600);
-
 /// A router whose monitor does not notice what happens, so that requests have to cope by themselves.
 async fn blind(cluster: &Cluster) -> Router {
-    let builder = support::builder(cluster).lag_threshold(BLIND).probe_interval(BLIND / 4);
+    let builder = support::blind(support::builder(cluster));
     support::ready(builder.connect_timeout(Duration::from_millis(300))).await
 }
 

@@ -1,6 +1,6 @@
 //! Where reads go, as replicas fall behind, die and come back.
 
-use crate::support::{self, PATIENCE, notes, status, until, until_async, until_health};
+use crate::support::{self, PATIENCE, keep_writing, notes, status, until, until_async, until_health};
 use diesel::prelude::*;
 use diesel_replicas::{
     Candidates, Error, Fallback, HealthState, LoadBalancing, NodeConfig, Reason, Role, Router, RunQueryDsl,
@@ -9,7 +9,6 @@ use diesel_replicas::{
 use pg_cluster::{Cluster, Node};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
 
 const LAG: Duration = Duration::from_millis(1000);
 const PROBE: Duration = Duration::from_millis(250);
@@ -23,22 +22,6 @@ async fn served_by(router: &Router, reads: usize) -> BTreeMap<String, usize> {
         *served.entry(conn.node().to_owned()).or_default() += 1;
     }
     served
-}
-
-/// Writes a row every few milliseconds for as long as it is kept.
-fn keep_writing(router: &Router) -> JoinSet<()> {
-    let router = router.clone();
-    let mut writing = JoinSet::new();
-    writing.spawn(async move {
-        loop {
-            if let Ok(mut conn) = router.write().await {
-                let row = diesel::insert_into(notes::table).values(notes::body.eq("more"));
-                let _ = row.execute(&mut conn).await;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    writing
 }
 
 /// How many connections the node has from routers, their monitors' included.

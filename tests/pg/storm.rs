@@ -91,12 +91,7 @@ async fn nobody_meets_what_another_left() {
         "every row is there for others"
     );
     support::until("no handle is out", || router.status().nodes.iter().all(|node| node.in_flight == 0)).await;
-    let sql = "SELECT count(*)::text FROM pg_stat_activity \
-               WHERE application_name = 'diesel-replicas' AND state <> 'idle'";
     for node in cluster.nodes() {
-        support::until_async("the server is quiet", async || {
-            node.sql(sql).await.unwrap().as_deref() == Some("0")
-        })
-        .await;
+        support::until_quiet(node).await;
     }
 }

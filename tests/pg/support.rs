@@ -1,8 +1,10 @@
 //! What the tests share: a cluster with a table, a router over it, and waiting for conditions.
 
-use diesel_replicas::{HealthState, NodeConfig, NodeStatus, Router, RouterBuilder};
+use diesel::prelude::*;
+use diesel_replicas::{HealthState, NodeConfig, NodeStatus, Router, RouterBuilder, RunQueryDsl};
 use pg_cluster::{Cluster, Node};
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
 diesel::table! {
     notes (id) {
@@ -47,6 +49,35 @@ pub async fn ready(builder: RouterBuilder) -> Router {
     })
     .await;
     router
+}
+
+/// A router whose monitor sees the first state and nothing after it within any test: requests cope by themselves.
+pub fn blind(builder: RouterBuilder) -> RouterBuilder {
+    let never = Duration::from_secs(600);
+    builder.lag_threshold(never).probe_interval(never / 4)
+}
+
+/// Writes a row every few milliseconds for as long as it is kept.
+pub fn keep_writing(router: &Router) -> JoinSet<()> {
+    let router = router.clone();
+    let mut writing = JoinSet::new();
+    writing.spawn(async move {
+        loop {
+            if let Ok(mut conn) = router.write().await {
+                let row = diesel::insert_into(notes::table).values(notes::body.eq("more"));
+                let _ = row.execute(&mut conn).await;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    writing
+}
+
+/// Waits until no server process works for the router any more, nor sits in a transaction.
+pub async fn until_quiet(node: &Node) {
+    let sql = "SELECT count(*)::text FROM pg_stat_activity \
+               WHERE application_name = 'diesel-replicas' AND state <> 'idle'";
+    until_async("the server is quiet", async || node.sql(sql).await.unwrap().as_deref() == Some("0")).await;
 }
 
 /// What the router says of one node.
