@@ -8,7 +8,7 @@ mod random;
 mod round_robin;
 mod weighted;
 
-use crate::gauge::Gauge;
+use crate::traffic::Traffic;
 use least_connections::LeastConnections;
 use rand::Rng;
 use random::Random;
@@ -99,18 +99,18 @@ impl Deref for Candidates {
 pub struct Candidate {
     name: Arc<str>,
     weight: NonZeroU32,
-    in_flight: Gauge,
+    traffic: Arc<Traffic>,
 }
 
 impl Candidate {
     /// A replica with nothing in flight: for tests of a strategy of one's own.
     pub fn new(name: impl Into<Arc<str>>, weight: NonZeroU32) -> Self {
-        Self::counting(name.into(), weight, Gauge::default())
+        Self::counting(name.into(), weight, Arc::default())
     }
 
-    /// The gauge is shared with whoever counts the work on this node.
-    pub(crate) fn counting(name: Arc<str>, weight: NonZeroU32, in_flight: Gauge) -> Self {
-        Self { name, weight, in_flight }
+    /// The traffic is that of the node, seen live.
+    pub(crate) fn counting(name: Arc<str>, weight: NonZeroU32, traffic: Arc<Traffic>) -> Self {
+        Self { name, weight, traffic }
     }
 
     /// The node's configured name, or its `host:port`.
@@ -125,7 +125,7 @@ impl Candidate {
 
     /// How many reads the node is serving at this moment.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.value()
+        self.traffic.in_flight().value()
     }
 }
 
@@ -201,15 +201,17 @@ impl std::error::Error for ParseLoadBalancingError {}
 #[cfg(test)]
 mod tests {
     use super::{Strategy, *};
+    use crate::gauge::Gauge;
     use proptest::{collection::vec, prelude::*};
     use rand::{SeedableRng, rngs::StdRng};
 
     /// Candidates with these weights, and the gauges behind them.
     pub(super) fn candidates(weights: &[u32]) -> (Candidates, Vec<Gauge>) {
-        let gauges: Vec<_> = weights.iter().map(|_| Gauge::default()).collect();
-        let all = weights.iter().zip(&gauges).enumerate().map(|(i, (weight, gauge))| {
+        let nodes: Vec<_> = weights.iter().map(|_| Arc::<Traffic>::default()).collect();
+        let gauges = nodes.iter().map(|node| node.in_flight().clone()).collect();
+        let all = weights.iter().zip(nodes).enumerate().map(|(i, (weight, traffic))| {
             let weight = NonZeroU32::new(*weight).expect("tests give weights over zero");
-            Candidate::counting(format!("replica-{i}").into(), weight, gauge.clone())
+            Candidate::counting(format!("replica-{i}").into(), weight, traffic)
         });
         (Candidates::new(all).expect("tests give at least one"), gauges)
     }

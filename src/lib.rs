@@ -179,11 +179,13 @@ mod gauge;
 mod health;
 mod lsn;
 mod monitor;
+mod observation;
 mod pool;
 mod query;
 mod router;
 mod status;
 mod topology;
+mod traffic;
 
 /// The version of `rand` in the signature of [`Strategy::pick`].
 pub use rand;

@@ -231,8 +231,8 @@ fn report(node: &Node, Transition { from, to, reason }: &Transition) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gauge::Gauge;
     use crate::pool::{Access, Pool, PoolPolicy};
+    use crate::traffic::Traffic;
     use std::io;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -257,9 +257,9 @@ mod tests {
     fn node(name: &str, role: Role) -> (Arc<Node>, Endpoint) {
         let endpoint = Endpoint::parse("postgres://app@127.0.0.1:1/chat").expect("valid");
         let policy = PoolPolicy { size: 1, connect_timeout: INTERVAL };
-        let in_flight = Gauge::default();
-        let reads = Pool::new(name.into(), endpoint.clone(), Access::ReadOnly, policy, in_flight.clone());
-        (Arc::new(Node { name: name.into(), role, weight: 1, in_flight, reads, writes: None }), endpoint)
+        let traffic = Arc::<Traffic>::default();
+        let reads = Pool::new(name.into(), endpoint.clone(), Access::ReadOnly, policy, Arc::clone(&traffic));
+        (Arc::new(Node { name: name.into(), role, weight: 1, traffic, reads, writes: None }), endpoint)
     }
 
     fn healthy(nodes: &[(Arc<Node>, Endpoint)]) -> Topology {

@@ -17,7 +17,7 @@ mod wire;
 pub(crate) use connect::{Access, ConnectError, Endpoint};
 pub(crate) use lease::Lease;
 
-use crate::gauge::Gauge;
+use crate::traffic::Traffic;
 use futures_util::FutureExt;
 use manager::{Failures, Manager};
 use std::fmt;
@@ -50,7 +50,7 @@ struct Shared {
     closed: watch::Sender<bool>,
     /// What users of these connections can do.
     user: User,
-    in_flight: Gauge,
+    traffic: Arc<Traffic>,
     served: AtomicU64,
     /// Handles may be dropped outside of any runtime, and cleaning up after them needs one.
     runtime: tokio::runtime::Handle,
@@ -94,7 +94,7 @@ impl Pool {
         endpoint: Endpoint,
         access: Access,
         policy: PoolPolicy,
-        in_flight: Gauge,
+        traffic: Arc<Traffic>,
     ) -> Self {
         let (failed, failures) = watch::channel(None);
         let manager = Manager { endpoint, access, connect_timeout: policy.connect_timeout };
@@ -115,7 +115,7 @@ impl Pool {
                 failures,
                 closed: watch::Sender::new(false),
                 user: if access == Access::ReadOnly { User::Calls } else { User::Anything },
-                in_flight,
+                traffic,
                 served: AtomicU64::new(0),
                 runtime: tokio::runtime::Handle::current(),
             }),

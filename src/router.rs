@@ -7,11 +7,11 @@ pub use request::{ReadFuture, ReadRequest, WriteFuture, WriteRequest};
 use crate::balance::Strategy;
 use crate::config::{Config, Fallback, NodeSpec, RouterBuilder};
 use crate::error::Error;
-use crate::gauge::Gauge;
 use crate::monitor::{Monitor, ProbePolicy};
 use crate::pool::{Access, Endpoint, Pool, PoolPolicy};
 use crate::status::Status;
 use crate::topology::{Latest, Node, Role};
+use crate::traffic::Traffic;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -189,11 +189,11 @@ impl RouterBuilder {
 
 fn open(node: NodeSpec, role: Role, pools: PoolPolicy) -> (Arc<Node>, Endpoint) {
     let NodeSpec { name, endpoint, weight } = node;
-    let in_flight = Gauge::default();
-    let pool = |access| Pool::new(Arc::clone(&name), endpoint.clone(), access, pools, in_flight.clone());
+    let traffic = Arc::<Traffic>::default();
+    let pool = |access| Pool::new(Arc::clone(&name), endpoint.clone(), access, pools, Arc::clone(&traffic));
     let reads = pool(Access::ReadOnly);
     let writes = (role == Role::Primary).then(|| pool(Access::ReadWrite));
-    (Arc::new(Node { name, role, weight, in_flight, reads, writes }), endpoint)
+    (Arc::new(Node { name, role, weight, traffic, reads, writes }), endpoint)
 }
 
 impl fmt::Debug for Router {

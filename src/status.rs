@@ -47,7 +47,7 @@ impl NodeStatus {
             health: *health,
             reason: reason.clone(),
             lag: *lag,
-            in_flight: node.in_flight.value(),
+            in_flight: node.traffic.in_flight().value(),
             reads: node.reads.served(),
             writes: node.writes.as_ref().map_or(0, crate::pool::Pool::served),
         }

@@ -1,9 +1,9 @@
 //! Which nodes there are and what is known of them: one immutable snapshot, replaced as a whole.
 
 use crate::balance::{Candidate, Candidates, Strategy};
-use crate::gauge::Gauge;
 use crate::health::{HealthState, Lag, Reason};
 use crate::pool::Pool;
+use crate::traffic::Traffic;
 use arc_swap::{ArcSwap, Guard};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -35,7 +35,7 @@ pub(crate) struct Node {
     pub(crate) name: Arc<str>,
     pub(crate) role: Role,
     pub(crate) weight: u32,
-    pub(crate) in_flight: Gauge,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) reads: Pool,
     /// The primary's alone; reads that fall back to the primary never take from it.
     pub(crate) writes: Option<Pool>,
@@ -141,7 +141,7 @@ impl Serving {
     fn new(nodes: impl Iterator<Item = Arc<Node>>) -> Self {
         let weighted = |node: Arc<Node>| {
             let weight = NonZeroU32::new(node.weight)?;
-            let candidate = Candidate::counting(Arc::clone(&node.name), weight, node.in_flight.clone());
+            let candidate = Candidate::counting(Arc::clone(&node.name), weight, Arc::clone(&node.traffic));
             Some((node, candidate))
         };
         let (nodes, candidates): (_, Vec<_>) = nodes.filter_map(weighted).unzip();

@@ -40,7 +40,7 @@ impl Lease {
         shared: Arc<Shared>,
     ) -> Self {
         shared.served.fetch_add(1, Ordering::Relaxed);
-        let _in_flight = shared.in_flight.count();
+        let _in_flight = shared.traffic.in_flight().count();
         Self { loan: Some(Loan { connection, _permit: permit }), shared, _in_flight }
     }
 
