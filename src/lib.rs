@@ -194,8 +194,9 @@ pub use balance::{Candidate, Candidates, LoadBalancing, ParseLoadBalancingError,
 pub use config::{Config, ConfigError, Fallback, Fault, NodeConfig, RouterBuilder};
 pub use conn::{Pipeline, ReadConn, Readable, Reader, SendFn, Snapshot, WriteConn};
 pub use error::{ConnectFailure, Error};
-pub use health::{HealthState, Lag, Reason};
+pub use health::{Ejection, HealthState, Lag, Reason, UnverifiedLag};
 pub use lsn::{Lsn, ParseLsnError, WalBytes};
+pub use observation::Receiver;
 pub use query::{
     AssertReadOnly, AssertReadOnlyDsl, Permits, RawSql, ReadOnly, ReadOnlyQuery, ReadWrite, RunQueryDsl,
     SaveChangesDsl, Statement, Target, WithBind, effect,
