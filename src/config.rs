@@ -10,7 +10,7 @@ mod fault;
 pub use builder::RouterBuilder;
 pub use fault::{ConfigError, Fault};
 
-use crate::{balance::LoadBalancing, health::HealthPolicy, pool::Endpoint};
+use crate::{balance::LoadBalancing, health::HealthPolicy, pool::Endpoint, topology::Fallback};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// A complete and valid configuration. Made by [`Config::from_env`], [`Config::from_vars`] or [`RouterBuilder::config`].
@@ -39,6 +39,7 @@ pub(crate) struct NodeSpec {
     pub(crate) name: Arc<str>,
     pub(crate) endpoint: Endpoint,
     pub(crate) weight: u32,
+    pub(crate) zone: Option<Arc<str>>,
 }
 
 /// One PostgreSQL server, as given to [`RouterBuilder::primary`] and [`RouterBuilder::replica`].
@@ -102,16 +103,4 @@ impl fmt::Debug for NodeConfig {
             .field("weight", &self.weight)
             .finish_non_exhaustive()
     }
-}
-
-/// What becomes of a read when no replica may serve it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Fallback {
-    /// The primary serves it, through a pool apart from that of the writes. The default: reads go on, at the price of more
-    /// load on the primary just when replicas are missing.
-    #[default]
-    Primary,
-    /// It fails with an error. Protects the primary from a load that it may not be sized for.
-    Fail,
 }

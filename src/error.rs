@@ -58,6 +58,49 @@ pub enum Error {
         waited: Duration,
     },
 
+    /// No node takes writes, and none did within two probe intervals.
+    #[error("no node takes writes: {why} ({nodes})")]
+    #[non_exhaustive]
+    NoPrimary {
+        /// What keeps the router from sending writes anywhere, for people.
+        why: String,
+        /// Each node's name and health, for people.
+        nodes: String,
+    },
+
+    /// The node stopped to answer while a closure of [`Router::with_read`](crate::Router::with_read) or
+    /// [`Router::with_write`](crate::Router::with_write) ran on it. What a write did is not known.
+    #[error("`{node}` stopped to answer")]
+    #[non_exhaustive]
+    Lost {
+        /// The node's name.
+        node: String,
+    },
+
+    /// The router knows no node of this name.
+    #[error("there is no node `{node}`")]
+    #[non_exhaustive]
+    UnknownNode {
+        /// The name that was asked for.
+        node: String,
+    },
+
+    /// There is a node of this name already.
+    #[error("there is a node `{node}` already: remove it first, or give the new one another name")]
+    #[non_exhaustive]
+    NodeExists {
+        /// The name that was to be added.
+        node: String,
+    },
+
+    /// The node takes the writes: it cannot be removed before another one does.
+    #[error("`{node}` is the primary: promote another node first, or reload a configuration without it")]
+    #[non_exhaustive]
+    IsPrimary {
+        /// The name that was to be removed.
+        node: String,
+    },
+
     /// [`Router::shutdown`](crate::Router::shutdown) was called.
     #[error("the router has been shut down")]
     ShutDown,
@@ -71,7 +114,22 @@ impl Error {
 
     /// No node could serve at that moment: the same call may succeed later. A web service answers 503.
     pub fn is_unavailable(&self) -> bool {
-        !self.is_config()
+        match self {
+            Self::Config(_) | Self::UnknownNode { .. } | Self::NodeExists { .. } | Self::IsPrimary { .. } => {
+                false
+            }
+            Self::NoEligibleNode { .. }
+            | Self::PoolExhausted { .. }
+            | Self::Connect { .. }
+            | Self::TimedOut { .. }
+            | Self::NoPrimary { .. }
+            | Self::Lost { .. }
+            | Self::ShutDown => true,
+        }
+    }
+
+    pub(crate) fn unknown_node(name: &str) -> Self {
+        Self::UnknownNode { node: name.to_owned() }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod lag;
 mod machine;
+mod outlier;
 
 pub use lag::Lag;
 pub(crate) use lag::LsnClock;
@@ -13,7 +14,8 @@ pub(crate) use machine::{NodeHealth, ProbeOutcome, Transition};
 use crate::lsn::WalBytes;
 use std::{fmt, sync::Arc, time::Duration};
 
-/// The health of a node, as far as routing is concerned: only a [`Healthy`](Self::Healthy) replica serves reads.
+/// The health of a node, as far as routing is concerned: only a [`Healthy`](Self::Healthy) replica serves reads, unless the
+/// settings keep some [`Lagging`](Self::Lagging) ones in service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HealthState {
@@ -25,7 +27,11 @@ pub enum HealthState {
     Lagging,
     /// Does not answer.
     Unreachable,
-    /// Answers, but is not what it is configured as.
+    /// Answers, but fails too much of the work sent to it: out for a while.
+    Ejected,
+    /// Is being removed: takes no new work, and ends what it has.
+    Draining,
+    /// Answers, but must not serve: of another cluster, a second entry of one server, or writable without being the primary.
     Refused,
 }
 
@@ -36,18 +42,20 @@ impl fmt::Display for HealthState {
             Self::Healthy => "healthy",
             Self::Lagging => "lagging",
             Self::Unreachable => "unreachable",
+            Self::Ejected => "ejected",
+            Self::Draining => "draining",
             Self::Refused => "refused",
         })
     }
 }
 
 /// Why a node is in its [`HealthState`], for people to read: `Display` is one line without a final stop.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Reason {
     /// No probe has ended yet.
     NotProbed,
-    /// The primary answers and is writable.
+    /// It is the primary, and answers.
     Writable,
     /// The replica's lag is within the threshold.
     Fresh {
@@ -63,10 +71,26 @@ pub enum Reason {
         /// At this lag or below, probe after probe, it returns.
         recovery: Duration,
     },
+    /// The same, counted in bytes of log.
+    BehindBytes {
+        /// How much log it has yet to replay.
+        lag: WalBytes,
+        /// Over this lag a replica leaves.
+        threshold: WalBytes,
+        /// At this lag or below, probe after probe, it returns.
+        recovery: WalBytes,
+    },
     /// The replica has not replayed even the oldest known position of the primary.
     LagUnknown,
-    /// The primary does not answer, so that nothing newer is known that the replica could lack.
+    /// Nobody can tell the lag: the primary does not answer, or the replica does not say how far it has replayed.
     LagUnverified,
+    /// The standby is not known to follow the primary's timeline.
+    OtherTimeline {
+        /// The newest timeline that it is known to have followed.
+        follows: u32,
+        /// The primary's.
+        primary: u32,
+    },
     /// The probe failed; the text says how.
     Failed(Arc<str>),
     /// Probes in a row ended without an answer.
@@ -76,10 +100,46 @@ pub enum Reason {
         /// How long each was waited for.
         after: Duration,
     },
-    /// A replica that is none: it is a primary, or was promoted.
-    NotInRecovery,
-    /// A primary that is none: it is a standby.
-    InRecovery,
+    /// Calls in a row failed, none answered in between.
+    FailedInARow {
+        /// How many.
+        failures: u32,
+    },
+    /// Too many of its calls failed.
+    ErrorRatio {
+        /// How many failed.
+        failed: u64,
+        /// Of how many.
+        calls: u64,
+    },
+    /// It is being removed.
+    Removed,
+    /// A server of another cluster: its system identifier is not that of the primary.
+    ForeignCluster {
+        /// Its system identifier.
+        system: u64,
+        /// The primary's.
+        expected: u64,
+    },
+    /// The same server as another entry.
+    Duplicate {
+        /// The name of that entry.
+        of: Arc<str>,
+    },
+    /// Writable, on an older timeline than the primary: it was deposed, and may hold writes that nobody else has.
+    Deposed {
+        /// Its own timeline.
+        timeline: u32,
+        /// The primary's.
+        primary: u32,
+    },
+    /// Writable like another node, on the same timeline: nobody can tell which is the primary.
+    SplitBrain {
+        /// The timeline of both.
+        timeline: u32,
+    },
+    /// Writable, but nothing shows that it belongs to the cluster: the configured primary has never answered.
+    Unconfirmed,
 }
 
 impl fmt::Display for Reason {
@@ -88,27 +148,63 @@ impl fmt::Display for Reason {
             Self::NotProbed => f.write_str("not probed yet"),
             Self::Writable => f.write_str("answers and is writable"),
             Self::Fresh { lag } => write!(f, "lag of at most {}", Millis(*lag)),
-            Self::Behind { lag, threshold, .. } if lag > threshold => {
-                write!(f, "lag of at most {} is over the threshold of {}", Millis(*lag), Millis(*threshold))
+            Self::Behind { lag, threshold, recovery } => {
+                behind(f, Millis(*lag), lag > threshold, Millis(*threshold), lag > recovery, Millis(*recovery))
             }
-            Self::Behind { lag, recovery, .. } if lag > recovery => {
-                write!(f, "lag of at most {} is not yet down to {}", Millis(*lag), Millis(*recovery))
-            }
-            Self::Behind { lag, .. } => {
-                write!(f, "lag of at most {} is to be confirmed by the next probe", Millis(*lag))
+            Self::BehindBytes { lag, threshold, recovery } => {
+                behind(f, lag, lag > threshold, threshold, lag > recovery, recovery)
             }
             Self::LagUnknown => {
                 f.write_str("lag unknown: behind every position sampled from the primary so far")
             }
             Self::LagUnverified => f.write_str("primary unobserved: lag unverified"),
+            Self::OtherTimeline { follows, primary } if follows < primary => write!(
+                f,
+                "not known to follow the primary to timeline {primary}: seen on {follows} so far"
+            ),
+            Self::OtherTimeline { follows, primary } => {
+                write!(f, "follows timeline {follows}, on which no known node is the primary: that is on {primary}")
+            }
             Self::Failed(how) => f.write_str(how),
             Self::TimedOut { probes: 1, after } => write!(f, "1 probe timed out after {}", Millis(*after)),
             Self::TimedOut { probes, after } => {
                 write!(f, "{probes} probes timed out after {}", Millis(*after))
             }
-            Self::NotInRecovery => f.write_str("not in recovery: this node is a primary, or was promoted"),
-            Self::InRecovery => f.write_str("in recovery: this node is a standby"),
+            Self::FailedInARow { failures } => write!(f, "failed {failures} calls in a row"),
+            Self::ErrorRatio { failed, calls } => write!(f, "failed {failed} of {calls} calls"),
+            Self::Removed => f.write_str("being removed"),
+            Self::ForeignCluster { system, expected } => {
+                write!(f, "of another cluster: its system identifier is {system}, the primary's {expected}")
+            }
+            Self::Duplicate { of } => write!(f, "the same server as `{of}`"),
+            Self::Deposed { timeline, primary } => {
+                write!(f, "writable, but on timeline {timeline} while the primary is on {primary}")
+            }
+            Self::SplitBrain { timeline } => {
+                write!(f, "split brain: not the only writable node on timeline {timeline}")
+            }
+            Self::Unconfirmed => f.write_str(
+                "writable, but nothing shows that it is of this cluster: the configured primary has never answered",
+            ),
         }
+    }
+}
+
+/// A lag that keeps a replica out.
+fn behind(
+    f: &mut fmt::Formatter<'_>,
+    lag: impl fmt::Display,
+    over: bool,
+    threshold: impl fmt::Display,
+    above: bool,
+    recovery: impl fmt::Display,
+) -> fmt::Result {
+    if over {
+        write!(f, "lag of at most {lag} is over the threshold of {threshold}")
+    } else if above {
+        write!(f, "lag of at most {lag} is not yet down to {recovery}")
+    } else {
+        write!(f, "lag of at most {lag} is to be confirmed by the next probe")
     }
 }
 

@@ -175,6 +175,8 @@ mod balance;
 mod config;
 mod conn;
 mod error;
+mod failure;
+mod fleet;
 mod gauge;
 mod health;
 mod lsn;
@@ -182,6 +184,7 @@ mod monitor;
 mod observation;
 mod pool;
 mod query;
+mod retry;
 mod router;
 mod status;
 mod topology;
@@ -191,9 +194,10 @@ mod traffic;
 pub use rand;
 
 pub use balance::{Candidate, Candidates, LoadBalancing, ParseLoadBalancingError, Strategy};
-pub use config::{Config, ConfigError, Fallback, Fault, NodeConfig, RouterBuilder};
+pub use config::{Config, ConfigError, Fault, NodeConfig, RouterBuilder};
 pub use conn::{Pipeline, ReadConn, Readable, Reader, SendFn, Snapshot, WriteConn};
 pub use error::{ConnectFailure, Error};
+pub use fleet::Role;
 pub use health::{Ejection, HealthState, Lag, Reason, UnverifiedLag};
 pub use lsn::{Lsn, ParseLsnError, WalBytes};
 pub use observation::Receiver;
@@ -201,9 +205,10 @@ pub use query::{
     AssertReadOnly, AssertReadOnlyDsl, Permits, RawSql, ReadOnly, ReadOnlyQuery, ReadWrite, RunQueryDsl,
     SaveChangesDsl, Statement, Target, WithBind, effect,
 };
-pub use router::{ReadFuture, ReadRequest, Router, WriteFuture, WriteRequest};
+pub use retry::{Retry, RetryBudget};
+pub use router::{ReadFn, ReadFuture, ReadRequest, Router, WriteFuture, WriteRequest};
 pub use status::{NodeStatus, Status};
-pub use topology::Role;
+pub use topology::Fallback;
 
 #[doc = include_str!("../docs/compiler-messages.md")]
 pub mod compiler_messages {}

@@ -57,7 +57,7 @@ struct Shared {
 }
 
 /// How a pool behaves.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PoolPolicy {
     /// Connections at most.
     pub(crate) size: u32,
@@ -227,6 +227,13 @@ impl Pool {
             let connected = shared.bb8.state().connections > 0;
             Err(if connected { CheckoutError::Exhausted } else { CheckoutError::Silent })
         })
+    }
+
+    pub(crate) async fn drained(&self) {
+        std::future::pending().await
+    }
+    pub(crate) fn cut(&self) -> usize {
+        0
     }
 
     /// Lets every call that waits, and all later ones, end with [`CheckoutError::Closed`]. Handles that are out stay

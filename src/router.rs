@@ -1,21 +1,26 @@
 //! The router: the one place that knows all the rest.
 
+mod change;
+mod checkout;
 mod request;
+mod run;
 
 pub use request::{ReadFuture, ReadRequest, WriteFuture, WriteRequest};
+pub use run::ReadFn;
 
-use crate::balance::Strategy;
-use crate::config::{Config, Fallback, NodeSpec, RouterBuilder};
+use crate::config::{Config, NodeSpec, RouterBuilder};
 use crate::error::Error;
-use crate::monitor::{Monitor, ProbePolicy};
-use crate::pool::{Access, Endpoint, Pool, PoolPolicy};
+use crate::fleet::{NoPrimary, NodeId, Role};
+use crate::monitor::{Command, Monitor};
+use crate::pool::PoolPolicy;
+use crate::retry::Retries;
 use crate::status::Status;
-use crate::topology::{Latest, Node, Role};
+use crate::topology::{Latest, Listing, Node, Origin, Seen, Settings, Topology};
 use crate::traffic::Traffic;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, Notify, mpsc, watch};
+use tokio::time::Instant;
 
 /// Gives out connections: reads go to healthy replicas, writes to the primary.
 ///
@@ -45,19 +50,14 @@ pub struct Router {
 
 struct Shared {
     topology: Arc<Latest>,
-    policy: Policy,
+    retries: Retries,
+    commands: mpsc::Sender<Command>,
     /// The monitor ends when this is dropped.
     stop: watch::Sender<bool>,
 }
 
-/// How requests are answered.
-#[derive(Debug)]
-struct Policy {
-    strategy: Arc<dyn Strategy>,
-    fallback: Fallback,
-    checkout_timeout: Duration,
-    connect_timeout: Duration,
-}
+/// How many changes may wait for the monitor.
+const COMMANDS: usize = 16;
 
 impl Router {
     /// Starts a configuration in code.
@@ -101,34 +101,25 @@ impl Router {
     /// Outside of a tokio runtime, as do all ways to start a router: it needs one for its monitor.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let Config {
-            primary,
-            replicas,
-            read_replicas_enabled,
-            pool_size,
-            checkout_timeout,
-            connect_timeout,
-            load_balancing,
-            fallback,
-            health,
-            probe_interval,
-            probe_timeout,
-        } = config;
-        let pools = PoolPolicy { size: pool_size, connect_timeout };
-        let replicas = replicas.into_iter().filter(|_| read_replicas_enabled);
-        let nodes = std::iter::once(open(primary, Role::Primary, pools));
-        let nodes: Vec<_> = nodes.chain(replicas.map(|node| open(node, Role::Replica, pools))).collect();
-
-        let unproven = Monitor::unproven(nodes.iter().map(|(node, _)| Arc::clone(node)));
+        let (nodes, settings) = parts(config);
+        let settings = Arc::new(settings);
+        let alarm = Arc::new(Notify::new());
+        let roles = std::iter::once(Role::Primary).chain(std::iter::repeat(Role::Replica));
+        let seen = nodes.into_iter().zip(roles).map(|(NodeSpec { name, endpoint, weight, zone }, role)| {
+            let traffic = Arc::new(Traffic::new(Arc::clone(&alarm)));
+            let node = Node::new(NodeId::unique(), name, endpoint, settings.pools, traffic);
+            Seen::unproven(Arc::new(node), Listing { by: Origin::Configuration, role, weight, zone })
+        });
+        let now = Instant::now();
+        let unproven = Topology::new(seen.collect(), Err(NoPrimary::NotYetKnown), Arc::clone(&settings), now);
         let topology = Arc::new(Latest::new(unproven));
-        let probes = ProbePolicy { interval: probe_interval, timeout: probe_timeout };
-        let monitor = Monitor { nodes, health, probes, topology: Arc::clone(&topology) };
+        let (commands, told) = mpsc::channel(COMMANDS);
+        let monitor =
+            Monitor { topology: Arc::clone(&topology), alarm, commands: Arc::new(Mutex::new(told)) };
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(monitor.run(stopped));
-
-        let strategy = load_balancing.into_strategy(&mut rand::rng());
-        let policy = Policy { strategy, fallback, checkout_timeout, connect_timeout };
-        Self { shared: Arc::new(Shared { topology, policy, stop }) }
+        let retries = Retries::new(settings.retry_budget, now);
+        Self { shared: Arc::new(Shared { topology, retries, commands, stop }) }
     }
 
     /// Asks for a connection to read from: a healthy replica's, or what the fallback policy says.
@@ -159,14 +150,15 @@ impl Router {
     ///
     /// The monitor stops also when the call is dropped; calling again waits for it.
     pub async fn shutdown(&self) {
-        for seen in self.shared.topology.load().nodes() {
-            seen.node.reads.close();
-            if let Some(writes) = &seen.node.writes {
-                writes.close();
-            }
-        }
         self.shared.stop.send_replace(true);
         self.shared.stop.closed().await;
+        let topology = self.shared.topology.load();
+        for seen in topology.nodes() {
+            seen.node.reads.close();
+        }
+        if let Ok(primary) = topology.primary() {
+            primary.writes.close();
+        }
     }
 }
 
@@ -187,13 +179,38 @@ impl RouterBuilder {
     }
 }
 
-fn open(node: NodeSpec, role: Role, pools: PoolPolicy) -> (Arc<Node>, Endpoint) {
-    let NodeSpec { name, endpoint, weight } = node;
-    let traffic = Arc::<Traffic>::default();
-    let pool = |access| Pool::new(Arc::clone(&name), endpoint.clone(), access, pools, Arc::clone(&traffic));
-    let reads = pool(Access::ReadOnly);
-    let writes = (role == Role::Primary).then(|| pool(Access::ReadWrite));
-    (Arc::new(Node { name, role, weight, traffic, reads, writes }), endpoint)
+/// The nodes to use, the primary first, and how to use them.
+fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
+    let Config {
+        primary,
+        replicas,
+        read_replicas_enabled,
+        pool_size,
+        checkout_timeout,
+        connect_timeout,
+        load_balancing,
+        fallback,
+        health,
+        probe_interval,
+        probe_timeout,
+    } = config;
+    let replicas = replicas.into_iter().filter(|_| read_replicas_enabled);
+    let settings = Settings {
+        strategy: load_balancing.into_strategy(&mut rand::rng()),
+        fallback,
+        pools: PoolPolicy { size: pool_size, connect_timeout },
+        checkout_timeout,
+        drain_timeout: std::time::Duration::from_secs(30),
+        retry_budget: crate::retry::RetryBudget::default(),
+        health,
+        probe_interval,
+        probe_timeout,
+        probe_backoff: std::time::Duration::from_secs(2),
+        slow_start: std::time::Duration::from_secs(10),
+        zone: None,
+        min_zone_replicas: 1,
+    };
+    (std::iter::once(primary).chain(replicas).collect(), settings)
 }
 
 impl fmt::Debug for Router {

@@ -1,14 +1,18 @@
 //! What the router tells of its nodes.
 
+use crate::fleet::Role;
 use crate::health::{HealthState, Lag, Reason};
-use crate::topology::{Role, Seen, Topology};
+use crate::observation::Receiver;
+use crate::topology::{Seen, Topology};
 
-/// Every node as the router sees it, the primary first: see [`Router::status`](crate::Router::status).
+/// Every node as the router sees it: see [`Router::status`](crate::Router::status).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Status {
-    /// The nodes: the primary, then the replicas in the order of the configuration.
+    /// The nodes in the order of the configuration, then those that were added.
     pub nodes: Vec<NodeStatus>,
+    /// Why no node takes writes, if none does.
+    pub no_primary: Option<String>,
 }
 
 /// One node as the router sees it.
@@ -17,39 +21,78 @@ pub struct Status {
 pub struct NodeStatus {
     /// The configured name, or `host:port`.
     pub name: String,
-    /// What the node is to the router.
+    /// What the node is: as observed, and until it has answered as configured.
     pub role: Role,
-    /// Whether it may serve.
+    /// Its health, as far as routing is concerned.
     pub health: HealthState,
     /// Why its health is what it is.
     pub reason: Reason,
+    /// Whether reads go to it, other than for want of anybody else: its health allows it, its weight is not 0, and no nearer zone
+    /// has enough replicas.
+    pub serves_reads: bool,
+    /// Whether writes go to it.
+    pub serves_writes: bool,
+    /// Its share of reads relative to the others.
+    pub weight: u32,
+    /// Where it is, if that was said.
+    pub zone: Option<String>,
     /// How far it was behind at the last probe; `None` for the primary and for a node that did not answer.
     pub lag: Option<Lag>,
+    /// The timeline that it was on when it answered last, as far as it tells.
+    pub timeline: Option<u32>,
+    /// The server's version when it answered last, as in 150018 for 15.18.
+    pub version: Option<u32>,
+    /// Whether its replay was paused when it answered last; `None` where it does not tell, and for a primary.
+    pub replay_paused: Option<bool>,
+    /// Whether it received log when it answered last; `None` where it does not tell, and for a primary.
+    pub receiver: Option<Receiver>,
     /// Handles that are out.
     pub in_flight: usize,
     /// Handles for reading given out so far.
     pub reads: u64,
-    /// Handles for writing given out so far.
+    /// Handles for writing given out so far, in its present term as the primary.
     pub writes: u64,
+    /// Calls that the node answered, be it with an error of the caller's own making.
+    pub answered: u64,
+    /// Calls and attempts to connect that the node itself failed.
+    pub failed: u64,
 }
 
 impl Status {
     pub(crate) fn of(topology: &Topology) -> Self {
-        Self { nodes: topology.nodes().iter().map(NodeStatus::of).collect() }
+        Self {
+            nodes: topology.nodes().iter().map(|seen| NodeStatus::of(seen, topology)).collect(),
+            no_primary: topology.primary().err().map(|why| why.to_string()),
+        }
     }
 }
 
 impl NodeStatus {
-    fn of(Seen { node, health, reason, lag }: &Seen) -> Self {
+    fn of(seen: &Seen, topology: &Topology) -> Self {
+        let Seen { node, listing, view } = seen;
+        let primary = topology.primary().ok().filter(|primary| primary.node.id == node.id);
+        let tally = node.traffic.tally();
+        let last = view.seen.as_ref();
+        let (near, far) = (topology.near(), topology.far());
         Self {
             name: node.name.to_string(),
-            role: node.role,
-            health: *health,
-            reason: reason.clone(),
-            lag: *lag,
+            role: view.role,
+            health: view.health,
+            reason: view.reason.clone(),
+            serves_reads: near.find(node).is_some() || near.len() == 0 && far.find(node).is_some(),
+            serves_writes: primary.is_some(),
+            weight: listing.weight,
+            zone: listing.zone.as_deref().map(str::to_owned),
+            lag: view.lag,
+            timeline: last.and_then(|seen| seen.timeline),
+            version: last.map(|seen| seen.version),
+            replay_paused: last.and_then(|seen| seen.standby.replay_paused),
+            receiver: last.and_then(|seen| seen.standby.receiver),
             in_flight: node.traffic.in_flight().value(),
             reads: node.reads.served(),
-            writes: node.writes.as_ref().map_or(0, crate::pool::Pool::served),
+            writes: primary.map_or(0, |primary| primary.writes.served()),
+            answered: tally.answered,
+            failed: tally.failed,
         }
     }
 }

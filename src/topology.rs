@@ -1,91 +1,161 @@
-//! Which nodes there are and what is known of them: one immutable snapshot, replaced as a whole.
+//! Which nodes there are, what is known of them, and how to use them: one immutable snapshot, replaced as a whole.
 
-use crate::balance::{Candidate, Candidates, Strategy};
-use crate::health::{HealthState, Lag, Reason};
-use crate::pool::Pool;
+use crate::balance::Strategy;
+use crate::fleet::{NoPrimary, NodeId, NodeView, Role, Service};
+use crate::health::{HealthPolicy, HealthState};
+use crate::pool::{Access, Endpoint, Pool, PoolPolicy};
+use crate::retry::RetryBudget;
 use crate::traffic::Traffic;
 use arc_swap::{ArcSwap, Guard};
-use std::fmt;
-use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// What a node is to the router.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Role {
-    /// Takes the writes.
-    Primary,
-    /// Serves reads while it is healthy.
-    Replica,
-}
+mod serving;
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Primary => "primary",
-            Self::Replica => "replica",
-        })
-    }
-}
+pub(crate) use serving::Serving;
 
-/// One node and its pools, for the life of the router.
+/// One node and its connections for reading.
 #[derive(Debug)]
 pub(crate) struct Node {
+    pub(crate) id: NodeId,
     pub(crate) name: Arc<str>,
-    pub(crate) role: Role,
-    pub(crate) weight: u32,
+    pub(crate) endpoint: Endpoint,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) reads: Pool,
-    /// The primary's alone; reads that fall back to the primary never take from it.
-    pub(crate) writes: Option<Pool>,
 }
 
-impl Node {
-    /// The pool for writes of a node that is the primary.
-    pub(crate) fn writes(&self) -> &Pool {
-        self.writes
-            .as_ref()
-            .expect("the primary is made with a pool for writes, and asked by nobody who has another node")
-    }
+/// The node that takes the writes, for one term: when writes go elsewhere, be it for a moment, its pool is closed for good. Reads
+/// that fall back to the primary never take from it.
+#[derive(Debug)]
+pub(crate) struct Primary {
+    pub(crate) node: Arc<Node>,
+    pub(crate) writes: Pool,
 }
 
-/// A node with what its last probe showed.
+/// How a node is listed.
+#[derive(Debug, Clone)]
+pub(crate) struct Listing {
+    pub(crate) by: Origin,
+    pub(crate) role: Role,
+    pub(crate) weight: u32,
+    pub(crate) zone: Option<Arc<str>>,
+}
+
+/// Who has listed a node, and may take it off again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Configuration,
+    /// A source of discovery, by number.
+    Discovery(usize),
+}
+
+/// A node with what is known of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) node: Arc<Node>,
-    pub(crate) health: HealthState,
-    pub(crate) reason: Reason,
-    pub(crate) lag: Option<Lag>,
+    pub(crate) listing: Listing,
+    pub(crate) view: NodeView,
+}
+
+/// What becomes of a read when no replica may serve it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Fallback {
+    /// The primary serves it, through a pool apart from that of the writes. The default: reads go on, at the price of more
+    /// load on the primary just when replicas are missing.
+    #[default]
+    Primary,
+    /// The least lagging replica serves it, unless its lag is over the
+    /// [hard limit](crate::RouterBuilder::lag_hard_limit): then it fails with an error. Keeps the load off the primary, at the
+    /// price of staler data.
+    LeastLagged,
+    /// It fails with an error. Protects the primary from a load that it may not be sized for.
+    Fail,
+}
+
+/// How the nodes are used and watched.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) strategy: Arc<dyn Strategy>,
+    pub(crate) fallback: Fallback,
+    pub(crate) pools: PoolPolicy,
+    pub(crate) checkout_timeout: Duration,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) retry_budget: RetryBudget,
+    pub(crate) health: HealthPolicy,
+    /// From one probe of a node to the next; jittered by a tenth.
+    pub(crate) probe_interval: Duration,
+    /// How long one probe may take, with connecting.
+    pub(crate) probe_timeout: Duration,
+    /// From one probe of a node that is down to the next, at most.
+    pub(crate) probe_backoff: Duration,
+    pub(crate) slow_start: Duration,
+    /// Where the router is.
+    pub(crate) zone: Option<Arc<str>>,
+    /// The own zone alone serves while at least so many of its replicas do.
+    pub(crate) min_zone_replicas: usize,
+}
+
+impl Seen {
+    /// A node of which nothing is known yet.
+    pub(crate) fn unproven(node: Arc<Node>, listing: Listing) -> Self {
+        let view = NodeView::unproven(node.id, listing.role);
+        Self { node, listing, view }
+    }
+}
+
+impl Node {
+    /// Opens no connection yet. Must be called within a tokio runtime.
+    pub(crate) fn new(
+        id: NodeId,
+        name: Arc<str>,
+        endpoint: Endpoint,
+        pools: PoolPolicy,
+        traffic: Arc<Traffic>,
+    ) -> Self {
+        let access = Access::ReadOnly;
+        let reads = Pool::new(Arc::clone(&name), endpoint.clone(), access, pools, Arc::clone(&traffic));
+        Self { id, name, endpoint, traffic, reads }
+    }
+}
+
+impl Primary {
+    /// Opens no connection yet. Must be called within a tokio runtime.
+    pub(crate) fn new(node: Arc<Node>, pools: PoolPolicy) -> Self {
+        let (name, traffic) = (Arc::clone(&node.name), Arc::clone(&node.traffic));
+        let writes = Pool::new(name, node.endpoint.clone(), Access::ReadWrite, pools, traffic);
+        Self { node, writes }
+    }
 }
 
 /// The latest topology.
 #[derive(Debug)]
 pub(crate) struct Latest {
     topology: ArcSwap<Topology>,
-    /// Signalled when other nodes serve than before, not at every probe.
+    /// Signalled when requests are to go elsewhere than before, not at every probe.
     changed: watch::Sender<()>,
 }
 
 /// What the router knows at one moment. Only the monitor makes one.
 #[derive(Debug)]
 pub(crate) struct Topology {
-    /// The primary first, then the replicas in the order of the configuration.
+    /// In the order of the configuration, the node that it takes for the primary first.
     nodes: Vec<Seen>,
-    serving: Serving,
-}
-
-/// The replicas that may serve a read.
-#[derive(Debug, Clone)]
-pub(crate) struct Serving {
-    nodes: Vec<Arc<Node>>,
-    /// Parallel to `nodes`; `None` when there are none.
-    candidates: Option<Candidates>,
+    pub(crate) settings: Arc<Settings>,
+    primary: Result<Arc<Primary>, NoPrimary>,
+    near: Serving,
+    far: Serving,
 }
 
 impl Latest {
     pub(crate) fn new(topology: Topology) -> Self {
         Self { topology: ArcSwap::from_pointee(topology), changed: watch::Sender::new(()) }
+    }
+
+    pub(crate) fn load_full(&self) -> Arc<Topology> {
+        self.topology.load_full()
     }
 
     pub(crate) fn load(&self) -> Guard<Arc<Topology>> {
@@ -96,78 +166,128 @@ impl Latest {
     pub(crate) fn publish(&self, topology: Topology) -> Arc<Topology> {
         let topology = Arc::new(topology);
         let before = self.topology.swap(Arc::clone(&topology));
-        if !before.serving.same_nodes(&topology.serving) {
+        if !before.routes_like(&topology) {
             self.changed.send_replace(());
         }
         before
     }
 
-    /// Waits until the node does not serve.
-    pub(crate) async fn left_service(&self, node: &Arc<Node>) {
+    /// Waits for a topology of which something is so, and returns what.
+    pub(crate) async fn wait_for<T>(&self, found: impl Fn(&Topology) -> Option<T>) -> T {
         let mut changed = self.changed.subscribe();
-        while self.load().serving().contains(node) {
+        loop {
+            if let Some(found) = found(&self.load()) {
+                return found;
+            }
             // The sender is here, so it is not gone.
             let _ = changed.changed().await;
         }
     }
+
+    /// Waits until the node may not serve.
+    pub(crate) async fn left_service(&self, node: &Node) {
+        self.wait_for(|topology| topology.serving_node(node).is_none().then_some(())).await;
+    }
+
+    /// Waits until the node is known not to answer, or is one of ours no more.
+    pub(crate) async fn lost(&self, node: &Node) {
+        self.wait_for(|topology| (!topology.is_reachable(node)).then_some(())).await;
+    }
 }
 
 impl Topology {
-    pub(crate) fn new(nodes: Vec<Seen>) -> Self {
-        let serves = |seen: &&Seen| seen.node.role == Role::Replica && seen.health == HealthState::Healthy;
-        let serving = Serving::new(nodes.iter().filter(serves).map(|seen| Arc::clone(&seen.node)));
-        Self { nodes, serving }
+    pub(crate) fn new(
+        nodes: Vec<Seen>,
+        primary: Result<Arc<Primary>, NoPrimary>,
+        settings: Arc<Settings>,
+        now: Instant,
+    ) -> Self {
+        let is_near = |seen: &&Seen| settings.zone.is_none() || seen.listing.zone == settings.zone;
+        let serves = |seen: &&Seen| seen.view.serves == Service::Yes && seen.listing.weight > 0;
+        let serving = |which: &dyn Fn(&&Seen) -> bool| {
+            Serving::new(nodes.iter().filter(serves).filter(which), settings.slow_start, now)
+        };
+        let mut near = serving(&is_near);
+        let mut far = serving(&|seen| !is_near(seen));
+        if near.len() < settings.min_zone_replicas {
+            (near, far) = (serving(&|_| true), serving(&|_| false));
+        }
+        Self { nodes, settings, primary, near, far }
     }
 
     pub(crate) fn nodes(&self) -> &[Seen] {
         &self.nodes
     }
 
-    pub(crate) fn primary(&self) -> &Arc<Node> {
-        &self.nodes[0].node
+    /// Where writes go.
+    pub(crate) fn primary(&self) -> Result<&Arc<Primary>, NoPrimary> {
+        self.primary.as_ref().map_err(|why| *why)
     }
 
-    pub(crate) fn replicas(&self) -> &[Seen] {
-        &self.nodes[1..]
+    /// The replicas to read from.
+    pub(crate) fn near(&self) -> &Serving {
+        &self.near
     }
 
-    pub(crate) fn serving(&self) -> &Serving {
-        &self.serving
+    /// The replicas to read from when all of those have failed.
+    pub(crate) fn far(&self) -> &Serving {
+        &self.far
     }
-}
 
-impl Serving {
-    /// A node of weight 0 serves never, not even as the last one.
-    fn new(nodes: impl Iterator<Item = Arc<Node>>) -> Self {
-        let weighted = |node: Arc<Node>| {
-            let weight = NonZeroU32::new(node.weight)?;
-            let candidate = Candidate::counting(Arc::clone(&node.name), weight, Arc::clone(&node.traffic));
-            Some((node, candidate))
+    /// The node for reads that no replica can serve, as the policy has it.
+    pub(crate) fn fallback(&self) -> Option<&Arc<Node>> {
+        // Without replicas there is nothing to fall back from.
+        let alone = !self.nodes.iter().any(|seen| seen.view.role == Role::Replica);
+        match self.settings.fallback {
+            Fallback::LeastLagged if !alone => self
+                .nodes
+                .iter()
+                .find(|seen| seen.view.serves == Service::AsLastResort)
+                .map(|seen| &seen.node),
+            Fallback::Fail if !alone => None,
+            _ => match &self.primary {
+                Ok(primary) => Some(&primary.node),
+                // Nothing speaks against the one that the configuration names.
+                Err(NoPrimary::NotYetKnown) => self.nodes.first().map(|seen| &seen.node),
+                Err(_) => None,
+            },
+        }
+    }
+
+    /// How many replicas may serve a read.
+    pub(crate) fn serving(&self) -> usize {
+        self.near.len() + self.far.len()
+    }
+
+    /// The node, if it may serve a read.
+    pub(crate) fn serving_node(&self, node: &Node) -> Option<&Arc<Node>> {
+        self.near.find(node).or_else(|| self.far.find(node))
+    }
+
+    fn is_reachable(&self, node: &Node) -> bool {
+        let seen = self.nodes.iter().find(|seen| seen.node.id == node.id);
+        seen.is_some_and(|seen| seen.view.health != HealthState::Unreachable)
+    }
+
+    /// Whether writes go to the same node, for the same term, or nowhere for the same reason.
+    pub(crate) fn writes_like(&self, other: &Self) -> bool {
+        match (&self.primary, &other.primary) {
+            (Ok(one), Ok(two)) => Arc::ptr_eq(one, two),
+            (Err(one), Err(two)) => one == two,
+            _ => false,
+        }
+    }
+
+    /// Whether a request that waits would not do better with the other one.
+    fn routes_like(&self, other: &Self) -> bool {
+        let same = |(one, two): (&Seen, &Seen)| {
+            let unreachable = |seen: &Seen| seen.view.health == HealthState::Unreachable;
+            Arc::ptr_eq(&one.node, &two.node)
+                && one.view.serves == two.view.serves
+                && unreachable(one) == unreachable(two)
         };
-        let (nodes, candidates): (_, Vec<_>) = nodes.filter_map(weighted).unzip();
-        Self { nodes, candidates: Candidates::new(candidates) }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    fn same_nodes(&self, other: &Self) -> bool {
-        self.len() == other.len() && self.nodes.iter().all(|node| other.contains(node))
-    }
-
-    fn contains(&self, node: &Arc<Node>) -> bool {
-        self.nodes.iter().any(|other| Arc::ptr_eq(other, node))
-    }
-
-    /// The node that the strategy chooses; `None` when there is none to choose from.
-    pub(crate) fn pick(&self, strategy: &dyn Strategy) -> Option<&Arc<Node>> {
-        let index = self.candidates.as_ref()?.pick(strategy, &mut rand::rng());
-        self.nodes.get(index)
-    }
-
-    /// The others, for a request that found this one out of reach.
-    pub(crate) fn without(&self, node: &Arc<Node>) -> Self {
-        Self::new(self.nodes.iter().filter(|other| !Arc::ptr_eq(other, node)).cloned())
+        self.writes_like(other)
+            && self.nodes.len() == other.nodes.len()
+            && self.nodes.iter().zip(&other.nodes).all(same)
     }
 }

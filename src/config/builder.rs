@@ -1,13 +1,14 @@
 //! Settings from code, and the check that all settings go through.
 
 use super::{
-    Config, ConfigError, Fallback, NodeConfig, NodeSpec,
+    Config, ConfigError, NodeConfig, NodeSpec,
     fault::{Faults, Key, Part},
 };
 use crate::{
     balance::{LoadBalancing, Strategy},
     health::HealthPolicy,
     pool::Endpoint,
+    topology::Fallback,
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -239,6 +240,15 @@ fn check_duration(key: Key, value: Duration, most: Duration, faults: &mut Faults
     }
 }
 
+impl NodeConfig {
+    /// The node by itself.
+    pub(crate) fn check(self) -> Result<NodeSpec, ConfigError> {
+        let mut faults = Faults::named_by(Key::setter);
+        let spec = check_node(self, |part| Key::Replica(0, part), &mut HashMap::new(), &mut faults);
+        faults.result(spec)
+    }
+}
+
 fn check_node(
     node: NodeConfig,
     key: impl Fn(Part) -> Key,
@@ -268,7 +278,7 @@ fn check_node(
         let problem = format!("makes a second node named {name}, after {}", faults.name(other));
         faults.add(named_by, problem, "another server, or a name of its own for each node");
     }
-    Some(NodeSpec { name, endpoint, weight })
+    Some(NodeSpec { name, endpoint, weight, zone: None })
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@
 //! place that connects them with the settings of [`RouterBuilder`].
 
 use super::{
-    Config, ConfigError, Fallback, RouterBuilder,
+    Config, ConfigError, RouterBuilder,
     fault::{Faults, Key, Part},
 };
 use crate::balance::LoadBalancing;
+use crate::topology::Fallback;
 use std::{env, ffi::OsString, str::FromStr, time::Duration};
 
 impl Config {

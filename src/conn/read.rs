@@ -64,6 +64,11 @@ impl ReadConn {
         Snapshot::new(self)
     }
 
+    /// Gives the connection to nobody after this.
+    pub(crate) fn discard(self) {
+        self.lease.discard();
+    }
+
     pub(super) fn raw(&self) -> &AsyncPgConnection {
         &self.lease
     }

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, Connection, NoTls, Socket};
 /// How one node is reached: a parsed connection URL.
 ///
 /// Neither `Debug` nor `Display` shows a password.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     config: Config,
     /// TLS hooks exist for TCP alone, and so does the tap.

@@ -44,6 +44,13 @@ impl Lease {
         Self { loan: Some(Loan { connection, _permit: permit }), shared, _in_flight }
     }
 
+    /// Gives the connection back to be closed.
+    pub(crate) fn discard(mut self) {
+        if let Some(loan) = &mut self.loan {
+            loan.connection.unfit = true;
+        }
+    }
+
     /// The name of the node that the connection leads to.
     pub(crate) fn node(&self) -> &str {
         &self.shared.node
@@ -71,7 +78,7 @@ impl Drop for Lease {
         let Some(mut loan) = self.loan.take() else { return };
         let user = self.shared.user;
         // A panic may have stopped anything half-way; bb8 must see it here, on the thread that panics.
-        let unfit = std::thread::panicking() || loan.connection.pg.is_broken();
+        let unfit = std::thread::panicking() || loan.connection.unfit || loan.connection.pg.is_broken();
         match &loan.connection.wire {
             Some(wire) if wire.is_idle() && !unfit => wire.give_back(user),
             Some(wire) if wire.is_closed() => loan.connection.unfit = true,

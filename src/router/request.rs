@@ -1,23 +1,15 @@
 //! One request for a connection, and how it is answered.
 
-use super::{Router, Shared};
-use crate::config::Fallback;
+use super::Router;
+use super::checkout::Deadline;
 use crate::conn::{ReadConn, WriteConn};
-use crate::error::{ConnectFailure, Error};
-use crate::pool::{CheckoutError, Lease, Limits, Pool};
-use crate::topology::{Node, Topology};
+use crate::error::Error;
+use crate::pool::Lease;
 use arc_swap::Guard;
-use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::Instant;
-use tracing::debug;
-
-/// A request waits for a day at most: far enough to be never, and an instant that exists.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A request for a [`ReadConn`]: await it, or refine it first.
 ///
@@ -33,15 +25,16 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct ReadRequest<'a> {
-    router: &'a Router,
-    timeout: Duration,
+    pub(super) router: &'a Router,
+    pub(super) timeout: Option<Duration>,
 }
 
 /// A request for a [`WriteConn`]: await it, or refine it first.
 ///
 /// # Errors
 ///
-/// [`Error::PoolExhausted`], [`Error::Connect`], [`Error::TimedOut`], [`Error::ShutDown`].
+/// [`Error::NoPrimary`], [`Error::PoolExhausted`], [`Error::Connect`], [`Error::TimedOut`], [`Error::ShutDown`]. Where no node
+/// takes writes, the request waits two probe intervals for one.
 ///
 /// # Cancel safety
 ///
@@ -49,30 +42,30 @@ pub struct ReadRequest<'a> {
 #[derive(Debug, Clone, Copy)]
 #[must_use = "a request does nothing until it is awaited"]
 pub struct WriteRequest<'a> {
-    router: &'a Router,
-    timeout: Duration,
+    pub(super) router: &'a Router,
+    pub(super) timeout: Option<Duration>,
 }
 
 impl<'a> ReadRequest<'a> {
     pub(super) fn new(router: &'a Router) -> Self {
-        Self { router, timeout: router.shared.policy.checkout_timeout }
+        Self { router, timeout: None }
     }
 
     /// How long this request may take in all, instead of the configured checkout timeout.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = Some(timeout);
         self
     }
 }
 
 impl<'a> WriteRequest<'a> {
     pub(super) fn new(router: &'a Router) -> Self {
-        Self { router, timeout: router.shared.policy.checkout_timeout }
+        Self { router, timeout: None }
     }
 
     /// How long this request may take in all, instead of the configured checkout timeout.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = Some(timeout);
         self
     }
 }
@@ -116,13 +109,18 @@ impl Future for ReadFuture<'_> {
         if let Progress::Asked(ReadRequest { router, timeout }) = self.0 {
             let shared = &*router.shared;
             let topology = shared.topology.load();
-            let first = topology.serving().pick(&*shared.policy.strategy);
+            let first = topology.near().pick(&*topology.settings.strategy);
             let lease = first.and_then(|node| node.reads.try_checkout());
             if let Some(lease) = lease {
                 return Poll::Ready(Ok(ReadConn::new(lease)));
             }
             let first = first.cloned();
-            self.0 = Progress::Waiting(Box::pin(shared.read(Guard::into_inner(topology), first, timeout)));
+            let topology = Guard::into_inner(topology);
+            let waits = async move {
+                let deadline = Deadline::after(timeout.unwrap_or(topology.settings.checkout_timeout));
+                shared.read(topology, first, None, deadline).await.map(|(_, lease)| lease)
+            };
+            self.0 = Progress::Waiting(Box::pin(waits));
         }
         let Progress::Waiting(answer) = &mut self.0 else { unreachable!("it waits from here on") };
         answer.as_mut().poll(cx).map_ok(ReadConn::new)
@@ -136,91 +134,17 @@ impl Future for WriteFuture<'_> {
         if let Progress::Asked(WriteRequest { router, timeout }) = self.0 {
             let shared = &*router.shared;
             let topology = shared.topology.load();
-            if let Some(lease) = topology.primary().writes().try_checkout() {
+            let lease = topology.primary().ok().and_then(|primary| primary.writes.try_checkout());
+            if let Some(lease) = lease {
                 return Poll::Ready(Ok(WriteConn::new(lease)));
             }
-            self.0 = Progress::Waiting(Box::pin(shared.write(Guard::into_inner(topology), timeout)));
+            let deadline = Deadline::after(timeout.unwrap_or(topology.settings.checkout_timeout));
+            let waits = async move { shared.write(deadline).await.map(|(_, lease)| lease) };
+            self.0 = Progress::Waiting(Box::pin(waits));
         }
         let Progress::Waiting(answer) = &mut self.0 else { unreachable!("it waits from here on") };
         answer.as_mut().poll(cx).map_ok(WriteConn::new)
     }
-}
-
-impl Shared {
-    /// Tries one node after the other, beginning with the one that was picked.
-    async fn read(
-        &self,
-        topology: Arc<Topology>,
-        first: Option<Arc<Node>>,
-        timeout: Duration,
-    ) -> Result<Lease, Error> {
-        let started = Instant::now();
-        let deadline = started + timeout.min(LONGEST);
-        // Without replicas there is nothing to fall back from.
-        let falls_back = self.policy.fallback == Fallback::Primary || topology.replicas().is_empty();
-        let mut failed = None;
-        let mut picked = first;
-        let mut serving = Cow::Borrowed(topology.serving());
-        while let Some(node) = picked {
-            // What is left is shared with the nodes that may still have to be tried.
-            let attempts = serving.len() as u32 + u32::from(falls_back);
-            let dial = deadline.saturating_duration_since(Instant::now()) / attempts.max(1);
-            let taken = tokio::select! {
-                biased;
-                taken = self.checkout(&node.reads, deadline, dial) => Some(taken),
-                // Whoever is still waiting for one of its connections must not be served by it any more.
-                () = self.topology.left_service(&node) => None,
-            };
-            match taken {
-                None => {
-                    debug!(node = &*node.name, "left service while a request waited: trying another node")
-                }
-                Some(Err(error @ (CheckoutError::Unreachable(_) | CheckoutError::Silent))) => {
-                    let error = describe(error, &node, started);
-                    debug!(node = &*node.name, %error, "trying another node");
-                    failed = Some(error);
-                }
-                Some(taken) => return taken.map_err(|error| describe(error, &node, started)),
-            }
-            serving = Cow::Owned(serving.without(&node));
-            picked = serving.pick(&*self.policy.strategy).cloned();
-        }
-        if !falls_back {
-            return Err(failed.unwrap_or_else(|| no_eligible_node(&self.topology.load())));
-        }
-        let primary = topology.primary();
-        let dial = deadline.saturating_duration_since(Instant::now());
-        let taken = self.checkout(&primary.reads, deadline, dial).await;
-        taken.map_err(|error| describe(error, primary, started))
-    }
-
-    async fn write(&self, topology: Arc<Topology>, timeout: Duration) -> Result<Lease, Error> {
-        let started = Instant::now();
-        let primary = topology.primary();
-        let taken = self.checkout(primary.writes(), started + timeout.min(LONGEST), timeout).await;
-        taken.map_err(|error| describe(error, primary, started))
-    }
-
-    async fn checkout(&self, pool: &Pool, deadline: Instant, dial: Duration) -> Result<Lease, CheckoutError> {
-        pool.checkout(Limits { deadline, dial: dial.min(self.policy.connect_timeout) }).await
-    }
-}
-
-fn describe(error: CheckoutError, node: &Arc<Node>, started: Instant) -> Error {
-    let node = node.name.to_string();
-    let waited = started.elapsed();
-    match error {
-        CheckoutError::Unreachable(cause) => Error::Connect { node, cause: ConnectFailure(cause) },
-        CheckoutError::Silent => Error::TimedOut { node, waited },
-        CheckoutError::Exhausted => Error::PoolExhausted { node, waited },
-        CheckoutError::Closed => Error::ShutDown,
-    }
-}
-
-fn no_eligible_node(topology: &Topology) -> Error {
-    let nodes = topology.replicas().iter();
-    let nodes = nodes.map(|seen| format!("{}: {}, {}", seen.node.name, seen.health, seen.reason));
-    Error::NoEligibleNode { nodes: nodes.collect::<Vec<_>>().join("; ") }
 }
 
 impl fmt::Debug for ReadFuture<'_> {

@@ -1,0 +1,228 @@
+//! The watch: rounds of probes, and what is made of them.
+
+mod membership;
+
+use super::Monitor;
+use super::command::Command;
+use super::probe::Prober;
+use super::report::{report, report_serving};
+use crate::config::NodeSpec;
+use crate::error::Error;
+use crate::fleet::{Change, Fleet, Listed, NoPrimary, NodeId, Role, Writer};
+use crate::health::HealthState;
+use crate::observation::{Observation, ProbeFailure};
+use crate::topology::{Latest, Listing, Node, Origin, Primary, Seen, Settings, Topology};
+use crate::traffic::Traffic;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use rand::RngExt;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// How long the others are kept waiting for the primary's answer, which makes their lag's bound tight.
+const PRIMARY_FIRST: Duration = Duration::from_millis(50);
+
+pub(super) struct Rounds {
+    topology: Arc<Latest>,
+    alarm: Arc<Notify>,
+    settings: Arc<Settings>,
+    fleet: Fleet,
+    watched: Vec<Watched>,
+    /// What has changed since the topology was published.
+    changes: Vec<Change>,
+    /// As published last.
+    primary: Result<Arc<Primary>, NoPrimary>,
+    running: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// When the next round starts.
+    next: Instant,
+    /// When this round's other probes start at the latest.
+    others: Option<Instant>,
+}
+
+struct Watched {
+    node: Arc<Node>,
+    listing: Listing,
+    /// Away while a probe is under way.
+    prober: Option<Prober>,
+    /// Those who wait for the node to be gone, if it is being removed.
+    leaving: Option<Vec<oneshot::Sender<Result<usize, Error>>>>,
+}
+
+enum Done {
+    Probed {
+        id: NodeId,
+        prober: Prober,
+        result: Result<Observation, ProbeFailure>,
+    },
+    /// A node that was being removed has no handle out any more, after so many had to be cut.
+    Drained {
+        id: NodeId,
+        cut: usize,
+    },
+}
+
+impl Rounds {
+    /// Begins with the nodes and the settings of the latest topology, knowing nothing of them.
+    pub(super) fn new(Monitor { topology, alarm, .. }: &Monitor) -> Self {
+        let latest = topology.load();
+        let mut this = Self {
+            topology: Arc::clone(topology),
+            alarm: Arc::clone(alarm),
+            settings: Arc::clone(&latest.settings),
+            fleet: Fleet::new(latest.settings.health.clone()),
+            watched: vec![],
+            changes: vec![],
+            primary: Err(NoPrimary::NotYetKnown),
+            running: FuturesUnordered::new(),
+            next: Instant::now(),
+            others: None,
+        };
+        for seen in latest.nodes() {
+            this.watch(Arc::clone(&seen.node), seen.listing.clone());
+        }
+        let draining = latest.nodes().iter().filter(|seen| seen.view.health == HealthState::Draining);
+        for seen in draining {
+            this.drain(seen.node.id);
+        }
+        this
+    }
+
+    pub(super) async fn run(mut self, commands: Arc<Mutex<mpsc::Receiver<Command>>>) {
+        let mut commands = commands.lock().await;
+        let alarm = Arc::clone(&self.alarm);
+        loop {
+            let others = self.others;
+            tokio::select! {
+                Some(done) = self.running.next() => match done {
+                    Done::Probed { id, prober, result } => self.judge(id, prober, result),
+                    Done::Drained { id, cut } => self.remove(id, cut),
+                },
+                Some(command) = commands.recv() => self.apply(command),
+                () = alarm.notified() => self.look_at_suspects(),
+                () = sleep_until(others.unwrap_or(self.next)), if others.is_some() => self.probe_others(),
+                () = sleep_until(self.next) => self.start_round(),
+            }
+        }
+    }
+
+    fn start_round(&mut self) {
+        let now = Instant::now();
+        let interval = self.settings.probe_interval;
+        // Services that start together would otherwise probe together for ever.
+        self.next = now + interval.mul_f64(rand::rng().random_range(0.9..=1.1));
+        self.others = Some(now + PRIMARY_FIRST);
+        self.judge_traffic(now);
+        match self.first() {
+            Some(first) => self.probe(first),
+            None => self.probe_others(),
+        }
+    }
+
+    /// The node whose position is the measure of all others.
+    fn first(&self) -> Option<NodeId> {
+        match &self.primary {
+            Ok(primary) => Some(primary.node.id),
+            Err(_) => self.watched.first().map(|watched| watched.node.id),
+        }
+    }
+
+    fn probe_others(&mut self) {
+        self.others = None;
+        let first = self.first();
+        let ids: Vec<_> = self.watched.iter().map(|watched| watched.node.id).collect();
+        for id in ids.into_iter().filter(|id| Some(*id) != first) {
+            self.probe(id);
+        }
+    }
+
+    /// Starts a probe, unless the node still owes the answer to one.
+    fn probe(&mut self, id: NodeId) {
+        let Some(watched) = self.watched.iter_mut().find(|watched| watched.node.id == id) else { return };
+        let Some(mut prober) = watched.prober.take() else { return };
+        let limit = self.settings.probe_timeout;
+        let probe = async move {
+            let result = prober.probe(limit).await;
+            Done::Probed { id, prober, result }
+        };
+        self.running.push(probe.boxed());
+    }
+
+    fn judge(&mut self, id: NodeId, prober: Prober, result: Result<Observation, ProbeFailure>) {
+        // It may have been removed meanwhile.
+        let Some(watched) = self.watched.iter_mut().find(|watched| watched.node.id == id) else { return };
+        watched.prober = Some(prober);
+        self.changes.extend(self.fleet.probed(Instant::now(), id, result));
+        if self.first() == Some(id) && self.others.is_some() {
+            self.probe_others();
+        }
+        self.publish();
+    }
+
+    /// Nodes that have failed somebody are probed at once, and judged by what they did.
+    fn look_at_suspects(&mut self) {
+        let suspects = self.watched.iter().filter(|watched| watched.node.traffic.take_suspicion());
+        let suspects: Vec<_> = suspects.map(|watched| watched.node.id).collect();
+        for id in suspects {
+            self.probe(id);
+        }
+        self.judge_traffic(Instant::now());
+    }
+
+    fn judge_traffic(&mut self, now: Instant) {
+        for watched in &self.watched {
+            self.changes.extend(self.fleet.traffic(now, watched.node.id, watched.node.traffic.tally()));
+        }
+        if !self.changes.is_empty() {
+            self.publish();
+        }
+    }
+
+    /// Publishes what is so now, and tells of what has changed.
+    fn publish(&mut self) {
+        for change in mem::take(&mut self.changes) {
+            report(&change, |id| self.name(id));
+        }
+        let view = self.fleet.view();
+        self.appoint(view.writer);
+        let seen = self.watched.iter().zip(view.nodes).map(|(watched, view)| Seen {
+            node: Arc::clone(&watched.node),
+            listing: watched.listing.clone(),
+            view,
+        });
+        let (settings, primary) = (Arc::clone(&self.settings), self.primary.clone());
+        let topology = Topology::new(seen.collect(), primary, settings, Instant::now());
+        let now = topology.serving();
+        let before = self.topology.publish(topology);
+        if let Ok(old) = before.primary()
+            && !self.primary.as_ref().is_ok_and(|new| Arc::ptr_eq(old, new))
+        {
+            old.writes.close();
+        }
+        report_serving(before.serving(), now);
+    }
+
+    /// Begins a term for the node that takes the writes, unless its term goes on.
+    fn appoint(&mut self, writer: Writer) {
+        let id = match writer {
+            Writer::Node(id) => id,
+            Writer::Nobody(why) => {
+                self.primary = Err(why);
+                return;
+            }
+        };
+        let watched = self.watched.iter().find(|watched| watched.node.id == id);
+        let Some(node) = watched.map(|watched| &watched.node) else { return };
+        if !self.primary.as_ref().is_ok_and(|primary| Arc::ptr_eq(&primary.node, node)) {
+            self.primary = Ok(Arc::new(Primary::new(Arc::clone(node), self.settings.pools)));
+        }
+    }
+
+    fn name(&self, id: NodeId) -> Arc<str> {
+        let watched = self.watched.iter().find(|watched| watched.node.id == id);
+        watched.map_or_else(|| "a removed node".into(), |watched| Arc::clone(&watched.node.name))
+    }
+}

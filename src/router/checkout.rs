@@ -1,0 +1,235 @@
+//! How a request that is not answered at once gets its connection, or its error.
+
+use super::Shared;
+use crate::error::{ConnectFailure, Error};
+use crate::fleet::NoPrimary;
+use crate::pool::{CheckoutError, Lease, Limits, Pool};
+use crate::topology::{Node, Primary, Serving, Topology};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+/// A request waits for a day at most: far enough to be never, and an instant that exists.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a write waits before it dials again a primary that could not be reached.
+const REDIAL: Duration = Duration::from_millis(50);
+
+/// When a request began, and when it has to end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    started: Instant,
+    pub(super) at: Instant,
+}
+
+impl Deadline {
+    pub(super) fn after(timeout: Duration) -> Self {
+        let started = Instant::now();
+        Self { started, at: started + timeout.min(LONGEST) }
+    }
+
+    fn left(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+}
+
+/// What came of trying the nodes of one topology.
+enum Tried {
+    Got(Arc<Node>, Lease),
+    /// A pool was closed because there is a newer topology.
+    Outdated,
+    /// None of them could be reached; the error is that of the last one, if one was tried.
+    Nobody(Option<Error>),
+}
+
+impl Shared {
+    /// Tries one node after the other, beginning with the one that was picked. `avoid` is tried last, if at all.
+    pub(super) async fn read(
+        &self,
+        topology: Arc<Topology>,
+        first: Option<Arc<Node>>,
+        avoid: Option<&Node>,
+        deadline: Deadline,
+    ) -> Result<(Arc<Node>, Lease), Error> {
+        let (mut topology, mut first) = (topology, first);
+        loop {
+            match self.read_from(&topology, first, avoid, deadline).await? {
+                Tried::Got(node, lease) => return Ok((node, lease)),
+                Tried::Nobody(failed) => {
+                    return Err(failed.unwrap_or_else(|| no_eligible_node(&self.topology.load())));
+                }
+                Tried::Outdated => {
+                    topology = self.topology.load_full();
+                    first = None;
+                }
+            }
+        }
+    }
+
+    async fn read_from(
+        &self,
+        topology: &Topology,
+        mut first: Option<Arc<Node>>,
+        avoid: Option<&Node>,
+        deadline: Deadline,
+    ) -> Result<Tried, Error> {
+        let fallback = topology.fallback();
+        // What is left is shared with the nodes that may still have to be tried.
+        let mut attempts = topology.serving() + usize::from(fallback.is_some());
+        let mut failed = None;
+        for tier in [topology.near(), topology.far()] {
+            let mut serving = match avoid {
+                Some(avoid) => Cow::Owned(tier.without(avoid)),
+                None => Cow::Borrowed(tier),
+            };
+            while let Some(node) = first.take().or_else(|| pick(&serving, topology)) {
+                let dial = deadline.left() / attempts.max(1) as u32;
+                attempts = attempts.saturating_sub(1);
+                let taken = tokio::select! {
+                    biased;
+                    taken = self.checkout(&node.reads, topology, deadline, dial) => Some(taken),
+                    // Whoever is still waiting for one of its connections must not be served by it any more.
+                    () = self.topology.left_service(&node) => None,
+                };
+                match taken {
+                    Some(Ok(lease)) => return Ok(Tried::Got(node, lease)),
+                    Some(Err(CheckoutError::Closed)) => return self.outdated(),
+                    Some(Err(error @ CheckoutError::Exhausted)) => {
+                        return Err(describe(error, &node, deadline));
+                    }
+                    Some(Err(error)) => {
+                        let error = describe(error, &node, deadline);
+                        debug!(node = &*node.name, %error, "trying another node");
+                        failed = Some(error);
+                    }
+                    None => {
+                        debug!(
+                            node = &*node.name,
+                            "left service while a request waited: trying another node"
+                        );
+                    }
+                }
+                serving = Cow::Owned(serving.without(&node));
+            }
+        }
+        let last = fallback.filter(|node| avoid.is_none_or(|avoid| avoid.id != node.id));
+        let again = || avoid.and_then(|avoid| topology.serving_node(avoid));
+        let Some(node) = last.or_else(again).or(fallback) else { return Ok(Tried::Nobody(failed)) };
+        match self.checkout(&node.reads, topology, deadline, deadline.left()).await {
+            Ok(lease) => Ok(Tried::Got(Arc::clone(node), lease)),
+            Err(CheckoutError::Closed) => self.outdated(),
+            Err(error) => Err(describe(error, node, deadline)),
+        }
+    }
+
+    pub(super) async fn write(&self, deadline: Deadline) -> Result<(Arc<Node>, Lease), Error> {
+        let mut failed = None;
+        // Until when to wait for somebody who takes writes, once nobody does.
+        let mut patience = None;
+        loop {
+            let topology = self.topology.load_full();
+            let patience = *patience.get_or_insert_with(|| {
+                let wait = topology.settings.probe_interval * 2;
+                deadline.at.min(Instant::now() + wait)
+            });
+            let primary = match topology.primary() {
+                Ok(primary) => primary,
+                Err(why) => {
+                    // Right after the start the answer is not far.
+                    let until = if why == NoPrimary::NotYetKnown { deadline.at } else { patience };
+                    if self.until_changed(&topology, until).await? {
+                        continue;
+                    }
+                    return Err(failed.unwrap_or_else(|| no_primary(&self.topology.load(), why)));
+                }
+            };
+            let taken = tokio::select! {
+                biased;
+                taken = self.checkout(&primary.writes, &topology, deadline, deadline.left()) => taken,
+                () = self.ended(primary) => Err(CheckoutError::Closed),
+            };
+            match taken {
+                Ok(lease) => return Ok((Arc::clone(&primary.node), lease)),
+                Err(CheckoutError::Closed) => {
+                    self.outdated()?;
+                }
+                Err(error @ CheckoutError::Exhausted) => {
+                    return Err(describe(error, &primary.node, deadline));
+                }
+                Err(error) => {
+                    let error = describe(error, &primary.node, deadline);
+                    let now = Instant::now();
+                    if now >= patience {
+                        return Err(error);
+                    }
+                    self.until_changed(&topology, patience.min(now + REDIAL)).await?;
+                    failed = Some(error);
+                }
+            }
+        }
+    }
+
+    async fn checkout(
+        &self,
+        pool: &Pool,
+        topology: &Topology,
+        deadline: Deadline,
+        dial: Duration,
+    ) -> Result<Lease, CheckoutError> {
+        let dial = dial.min(topology.settings.pools.connect_timeout);
+        pool.checkout(Limits { deadline: deadline.at, dial }).await
+    }
+
+    /// Whether writes may go elsewhere than in this topology, which is waited for until then.
+    async fn until_changed(&self, topology: &Topology, until: Instant) -> Result<bool, Error> {
+        let changed = self.topology.wait_for(|latest| (!latest.writes_like(topology)).then_some(()));
+        let mut stopped = self.stop.subscribe();
+        tokio::select! {
+            changed = timeout_at(until, changed) => Ok(changed.is_ok()),
+            _ = stopped.wait_for(|stop| *stop) => Err(Error::ShutDown),
+        }
+    }
+
+    /// Waits until the primary's term is over.
+    async fn ended(&self, term: &Arc<Primary>) {
+        let over = |latest: &Topology| latest.primary().is_ok_and(|primary| Arc::ptr_eq(primary, term));
+        self.topology.wait_for(|latest| (!over(latest)).then_some(())).await;
+    }
+
+    /// A pool is closed when a topology without it has been published, or for good.
+    fn outdated(&self) -> Result<Tried, Error> {
+        if *self.stop.borrow() { Err(Error::ShutDown) } else { Ok(Tried::Outdated) }
+    }
+}
+
+fn pick(serving: &Serving, topology: &Topology) -> Option<Arc<Node>> {
+    serving.pick(&*topology.settings.strategy).cloned()
+}
+
+fn describe(error: CheckoutError, node: &Node, deadline: Deadline) -> Error {
+    let node = node.name.to_string();
+    let waited = deadline.started.elapsed();
+    match error {
+        CheckoutError::Unreachable(cause) => Error::Connect { node, cause: ConnectFailure(cause) },
+        CheckoutError::Silent => Error::TimedOut { node, waited },
+        CheckoutError::Exhausted => Error::PoolExhausted { node, waited },
+        CheckoutError::Closed => Error::ShutDown,
+    }
+}
+
+fn no_eligible_node(topology: &Topology) -> Error {
+    Error::NoEligibleNode { nodes: each_node(topology) }
+}
+
+fn no_primary(topology: &Topology, why: NoPrimary) -> Error {
+    Error::NoPrimary { why: why.to_string(), nodes: each_node(topology) }
+}
+
+/// What is known of each node, for people.
+fn each_node(topology: &Topology) -> String {
+    let nodes = topology.nodes().iter();
+    let nodes = nodes.map(|seen| format!("{}: {}, {}", seen.node.name, seen.view.health, seen.view.reason));
+    nodes.collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,189 @@
+//! Closures that the router runs on a connection: it sees what becomes of them.
+
+use super::checkout::Deadline;
+use super::{ReadRequest, Router, WriteRequest};
+use crate::conn::{ReadConn, SendFn, WriteConn};
+use crate::error::Error;
+use crate::retry::Retry;
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use std::sync::Arc;
+use tokio::time::Instant;
+use tracing::debug;
+
+impl ReadRequest<'_> {
+    /// Runs the closure on the connection that was asked for, and if the node is lost under it once more on another one: see
+    /// [`Router::with_read`]. No second run begins after the request's [timeout](Self::timeout).
+    ///
+    /// # Errors
+    ///
+    /// As [`Router::with_read`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Router::with_read`].
+    pub async fn run<R, E, F>(self, read: F) -> Result<R, E>
+    where
+        for<'r> F: AsyncFn(&'r mut ReadConn) -> Result<R, E> + ReadFn<&'r mut ReadConn, Result<R, E>>,
+        E: From<Error> + Retry,
+    {
+        let shared = &*self.router.shared;
+        let mut topology = shared.topology.load_full();
+        let deadline = Deadline::after(self.timeout.unwrap_or(topology.settings.checkout_timeout));
+        shared.retries.count_read();
+        let mut lost = None;
+        loop {
+            let taken = shared.read(Arc::clone(&topology), None, lost.as_deref(), deadline).await;
+            let (node, lease) = taken?;
+            let mut conn = ReadConn::new(lease);
+            let result = tokio::select! {
+                biased;
+                result = read(&mut conn) => result,
+                // Nobody waits for TCP to notice that a host is frozen.
+                () = shared.topology.lost(&node) => Err(Error::Lost { node: node.name.to_string() }.into()),
+            };
+            let error = match result {
+                Err(error) if error.is_retryable() && lost.is_none() => error,
+                result => return result,
+            };
+            let now = Instant::now();
+            if now >= deadline.at || !shared.retries.withdraw(topology.settings.retry_budget, now) {
+                return Err(error);
+            }
+            debug!(node = &*node.name, "a read was lost: trying another node");
+            conn.discard();
+            topology = shared.topology.load_full();
+            lost = Some(node);
+        }
+    }
+}
+
+impl WriteRequest<'_> {
+    /// Runs the closure in a transaction on the primary, once: see [`Router::with_write`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Router::with_write`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Router::with_write`].
+    pub async fn run<R, E, F>(self, write: F) -> Result<R, E>
+    where
+        for<'r> F: AsyncFnOnce(&'r mut AsyncPgConnection) -> Result<R, E>
+            + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
+        E: From<Error> + From<diesel::result::Error>,
+    {
+        let shared = &*self.router.shared;
+        let timeout = self.timeout.unwrap_or(shared.topology.load().settings.checkout_timeout);
+        let (node, lease) = shared.write(Deadline::after(timeout)).await?;
+        let mut conn = WriteConn::new(lease);
+        tokio::select! {
+            biased;
+            result = transaction(&mut conn, write) => result,
+            () = shared.topology.lost(&node) => Err(Error::Lost { node: node.name.to_string() }.into()),
+        }
+    }
+}
+
+impl Router {
+    /// Runs the closure on a connection to read from, and once more on another node when the first one is lost under it: its
+    /// connection breaks, it shuts down, it cancels the query because of what it replays, a plan that it has cached has expired, or
+    /// the monitor finds that it does not answer, in which case the closure is abandoned there and then. That is safe because what
+    /// it is given cannot write. Errors of the query's own are never tried again; for an error type of your own, [`Retry`] says
+    /// which are which.
+    ///
+    /// The closure may run twice: it must not consume what it captures, nor change it. Write `async |conn| ..`, not
+    /// `async move |conn| ..`, and let it return what it has found out.
+    ///
+    /// Retries have a [budget](crate::RouterBuilder::retry_budget), so that they do not multiply the load on what is left.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use diesel::prelude::*;
+    /// use diesel_replicas::{Router, RunQueryDsl};
+    /// # diesel::table! { rooms (id) { id -> Integer, name -> Text, } }
+    ///
+    /// async fn names(router: &Router, prefix: &str) -> QueryResult<Vec<String>> {
+    ///     let starts = format!("{prefix}%");
+    ///     router
+    ///         .with_read(async |conn| {
+    ///             rooms::table.select(rooms::name).filter(rooms::name.like(&starts)).load(conn).await
+    ///         })
+    ///         .await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What the closure returns, of its last run; or an [`Error`], made into the closure's type, when there was no connection or
+    /// the node stopped to answer ([`Error::Lost`]).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the call drops the closure's future; its connection is cleaned up in the background.
+    pub async fn with_read<R, E, F>(&self, read: F) -> Result<R, E>
+    where
+        for<'r> F: AsyncFn(&'r mut ReadConn) -> Result<R, E> + ReadFn<&'r mut ReadConn, Result<R, E>>,
+        E: From<Error> + Retry,
+    {
+        self.read().run(read).await
+    }
+
+    /// Runs the closure in a transaction on the primary, once: committed if it succeeds, rolled back if it fails. It is never
+    /// run again, since whether a transaction was committed when its connection broke cannot be known.
+    ///
+    /// # Errors
+    ///
+    /// What the closure returns; Diesel's error if the transaction cannot begin or end; or an [`Error`], made into the closure's
+    /// type, when there was no connection or the primary stopped to answer ([`Error::Lost`]). After an error at the commit, or
+    /// `Lost`, the transaction may have been committed all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the call before the commit rolls the transaction back, in the background; during the commit it may go either way.
+    pub async fn with_write<R, E, F>(&self, write: F) -> Result<R, E>
+    where
+        for<'r> F: AsyncFnOnce(&'r mut AsyncPgConnection) -> Result<R, E>
+            + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
+        E: From<Error> + From<diesel::result::Error>,
+    {
+        self.write().run(write).await
+    }
+}
+
+async fn transaction<R, E, F>(conn: &mut AsyncPgConnection, write: F) -> Result<R, E>
+where
+    for<'r> F: AsyncFnOnce(&'r mut AsyncPgConnection) -> Result<R, E>
+        + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
+    E: From<diesel::result::Error>,
+{
+    AnsiTransactionManager::begin_transaction(conn).await?;
+    match write(&mut *conn).await {
+        Ok(value) => {
+            AnsiTransactionManager::commit_transaction(conn).await?;
+            Ok(value)
+        }
+        Err(error) => match AnsiTransactionManager::rollback_transaction(conn).await {
+            // The closure's error is what broke the transaction, and says more.
+            Ok(()) | Err(diesel::result::Error::BrokenTransactionManager) => Err(error),
+            Err(rollback) => Err(rollback.into()),
+        },
+    }
+}
+
+/// An async closure that can be called more than once and whose future is `Send`.
+///
+/// Implemented for every such closure. `AsyncFn` alone has no stable way to ask that its future be `Send`.
+pub trait ReadFn<T, R>: AsyncFn(T) -> R + Fn(T) -> <Self as ReadFn<T, R>>::Future + Send + Sync {
+    /// The future that the closure returns.
+    type Future: Future<Output = R> + Send;
+}
+
+impl<F, T, R, Fut> ReadFn<T, R> for F
+where
+    F: AsyncFn(T) -> R + Fn(T) -> Fut + Send + Sync,
+    Fut: Future<Output = R> + Send,
+{
+    type Future = Fut;
+}
