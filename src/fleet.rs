@@ -7,7 +7,7 @@ mod election;
 mod roster;
 
 pub(crate) use election::{NoPrimary, Writer};
-pub(crate) use roster::{NodeView, Service, View};
+pub(crate) use roster::{NodeView, Service};
 
 use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Transition};
 use crate::observation::{Observation, ProbeFailure};
@@ -144,6 +144,10 @@ impl Fleet {
         if let Some(index) = self.index(id) {
             self.members[index].listed.role = role;
         }
+    }
+
+    pub(crate) fn role(&self, id: NodeId) -> Option<Role> {
+        self.index(id).map(|index| self.members[index].role)
     }
 
     /// Puts the nodes into another order, that of the keys.

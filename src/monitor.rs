@@ -73,3 +73,110 @@ impl Monitor {
         before
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RouterBuilder;
+    use crate::fleet::{Role, Service};
+    use crate::health::{HealthState, Reason};
+    use crate::router::Router;
+    use std::io;
+    use std::sync::Mutex as Lock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    const INTERVAL: Duration = Duration::from_millis(250);
+
+    /// What has been logged, as text.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Lock<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no writer panics").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The monitor of a primary and a replica that nobody ever connects to.
+    fn monitor() -> Monitor {
+        let builder = RouterBuilder::default().primary("postgres://app@127.0.0.1:1/chat");
+        let config = builder.replica("postgres://app@127.0.0.1:2/chat").config().expect("valid");
+        let topology = Router::unproven(config, &Arc::default());
+        let (_, told) = mpsc::channel(1);
+        Monitor {
+            topology: Arc::new(Latest::new(topology)),
+            alarm: Arc::default(),
+            commands: Arc::new(Mutex::new(told)),
+        }
+    }
+
+    /// As if every probe had been good.
+    fn heal(latest: &Latest) {
+        let before = latest.load_full();
+        let seen = before.nodes().iter().cloned().map(|mut seen| {
+            seen.view.health = HealthState::Healthy;
+            seen.view.reason = Reason::Writable;
+            if seen.view.role == Role::Replica {
+                seen.view.serves = Service::Yes;
+            }
+            seen
+        });
+        let settings = Arc::clone(&before.settings);
+        latest.publish(Topology::new(seen.collect(), Err(NoPrimary::NotYetKnown), settings, Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_logged_takes_replicas_out_of_service_and_starts_the_watch_anew() {
+        let log = Log::default();
+        let written = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || written.clone()).with_ansi(false);
+        let _guard = tracing::subscriber::set_default(subscriber.finish());
+
+        let monitor = monitor();
+        let topology = Arc::clone(&monitor.topology);
+        heal(&topology);
+        let replica = Arc::clone(&topology.load().nodes()[1].node);
+        let (stop, stopped) = watch::channel(false);
+        let starts = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&starts);
+        let running = tokio::spawn(monitor.supervise(stopped, move |monitor| {
+            let start = counted.fetch_add(1, Ordering::Relaxed);
+            assert_ne!(start, 0, "before the first await");
+            async move {
+                heal(&monitor.topology);
+                assert_ne!(start, 1, "in the midst");
+                std::future::pending().await
+            }
+        }));
+
+        topology.left_service(&replica).await;
+        assert!(topology.load().nodes().iter().all(|seen| seen.view.health == HealthState::Unproven));
+        assert_eq!(starts.load(Ordering::Relaxed), 1, "not at once: it might panic for ever");
+        sleep(INTERVAL * 10).await;
+        assert_eq!(starts.load(Ordering::Relaxed), 3);
+        assert_eq!(topology.load().serving(), 1);
+        assert!(!running.is_finished());
+        let log = String::from_utf8(log.0.lock().expect("no writer panics").clone()).expect("text");
+        for panic in ["before the first await", "in the midst"] {
+            let line = log.lines().find(|line| line.contains(panic)).unwrap_or_else(|| panic!("{log}"));
+            assert!(line.contains("ERROR") && line.contains("the monitor panicked"), "{line}");
+        }
+
+        stop.send_replace(true);
+        stop.closed().await;
+        running.await.expect("no panic gets out");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_when_nobody_can_stop_it_any_more() {
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(monitor().supervise(stopped, |_| std::future::pending()));
+        drop(stop);
+        running.await.expect("no panic");
+    }
+}

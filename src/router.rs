@@ -101,25 +101,28 @@ impl Router {
     /// Outside of a tokio runtime, as do all ways to start a router: it needs one for its monitor.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let (nodes, settings) = parts(config);
-        let settings = Arc::new(settings);
         let alarm = Arc::new(Notify::new());
-        let roles = std::iter::once(Role::Primary).chain(std::iter::repeat(Role::Replica));
-        let seen = nodes.into_iter().zip(roles).map(|(NodeSpec { name, endpoint, weight, zone }, role)| {
-            let traffic = Arc::new(Traffic::new(Arc::clone(&alarm)));
-            let node = Node::new(NodeId::unique(), name, endpoint, settings.pools, traffic);
-            Seen::unproven(Arc::new(node), Listing { by: Origin::Configuration, role, weight, zone })
-        });
-        let now = Instant::now();
-        let unproven = Topology::new(seen.collect(), Err(NoPrimary::NotYetKnown), Arc::clone(&settings), now);
-        let topology = Arc::new(Latest::new(unproven));
+        let topology = Arc::new(Latest::new(Self::unproven(config, &alarm)));
+        let retries = Retries::new(topology.load().settings.retry_budget, Instant::now());
         let (commands, told) = mpsc::channel(COMMANDS);
         let monitor =
             Monitor { topology: Arc::clone(&topology), alarm, commands: Arc::new(Mutex::new(told)) };
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(monitor.run(stopped));
-        let retries = Retries::new(settings.retry_budget, now);
         Self { shared: Arc::new(Shared { topology, retries, commands, stop }) }
+    }
+
+    /// The nodes of this configuration, of which nothing is known yet.
+    pub(crate) fn unproven(config: Config, alarm: &Arc<Notify>) -> Topology {
+        let (nodes, settings) = parts(config);
+        let roles = std::iter::once(Role::Primary).chain(std::iter::repeat(Role::Replica));
+        let seen = nodes.into_iter().zip(roles).map(|(NodeSpec { name, endpoint, weight, zone }, role)| {
+            let traffic = Arc::new(Traffic::new(Arc::clone(alarm)));
+            let node = Node::new(NodeId::unique(), name, endpoint, settings.pools, traffic);
+            Seen::unproven(Arc::new(node), Listing { by: Origin::Configuration, role, weight, zone })
+        });
+        let seen = seen.collect();
+        Topology::new(seen, Err(NoPrimary::NotYetKnown), Arc::new(settings), Instant::now())
     }
 
     /// Asks for a connection to read from: a healthy replica's, or what the fallback policy says.

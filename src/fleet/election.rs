@@ -65,7 +65,7 @@ pub(super) struct Candidate<'a> {
 pub(super) enum Standing {
     /// It does not answer.
     Silent,
-    /// It is writable, and it is not known yet who the primary is.
+    /// It answers, and it is not known yet who the primary is.
     Undecided,
     Primary,
     /// It follows the primary, as far as is known.
@@ -241,6 +241,7 @@ impl Election {
                 }
                 _ => Reason::SplitBrain { timeline: timeline.unwrap_or_default() },
             }),
+            (Standing::Standby, Writer::Nobody(NoPrimary::NotYetKnown)) => Standing::Undecided,
             (Standing::Standby, _) => match (timeline, primary) {
                 (Some(follows), Some(primary)) if follows != primary => {
                     Standing::Astray(Reason::OtherTimeline { follows, primary })

@@ -1,23 +1,25 @@
 //! Tells of what has changed: one event a change.
 
-use crate::fleet::{Change, NodeId};
+use crate::fleet::{Change, NodeId, Role};
 use crate::health::{HealthState, Reason};
 use std::sync::Arc;
 use tracing::{error, info, warn};
 
-pub(super) fn report(change: &Change, name: impl Fn(NodeId) -> Arc<str>) {
+pub(super) fn report(change: &Change, of: impl Fn(NodeId) -> (Arc<str>, Role)) {
+    let name = |node| of(node).0;
     match change {
         Change::Health(node, transition) => {
-            let node = &*name(*node);
+            let (name, role) = of(*node);
+            let node = &*name;
             let (from, to, reason) = (transition.from, transition.to, &transition.reason);
             match (to, reason) {
                 (HealthState::Healthy | HealthState::Draining, _) => {
-                    info!(node, %from, %to, %reason, "node health changed");
+                    info!(node, %role, %from, %to, %reason, "node health changed");
                 }
                 (_, Reason::ForeignCluster { .. }) => {
-                    error!(node, %from, %to, %reason, "node health changed: check its URL");
+                    error!(node, %role, %from, %to, %reason, "node health changed: check its URL");
                 }
-                _ => warn!(node, %from, %to, %reason, "node health changed"),
+                _ => warn!(node, %role, %from, %to, %reason, "node health changed"),
             }
         }
         Change::Role { node, from, to } => {

@@ -184,7 +184,7 @@ impl Rounds {
     /// Publishes what is so now, and tells of what has changed.
     fn publish(&mut self) {
         for change in mem::take(&mut self.changes) {
-            report(&change, |id| self.name(id));
+            report(&change, |id| self.describe(id));
         }
         let view = self.fleet.view();
         self.appoint(view.writer);
@@ -221,8 +221,9 @@ impl Rounds {
         }
     }
 
-    fn name(&self, id: NodeId) -> Arc<str> {
+    fn describe(&self, id: NodeId) -> (Arc<str>, Role) {
         let watched = self.watched.iter().find(|watched| watched.node.id == id);
-        watched.map_or_else(|| "a removed node".into(), |watched| Arc::clone(&watched.node.name))
+        let name = watched.map_or_else(|| "a removed node".into(), |watched| Arc::clone(&watched.node.name));
+        (name, self.fleet.role(id).unwrap_or(Role::Replica))
     }
 }

@@ -162,10 +162,10 @@ impl Shared {
                     let error = describe(error, &primary.node, deadline);
                     let now = Instant::now();
                     if now >= patience {
-                        return Err(error);
+                        return Err(failed.unwrap_or(error));
                     }
                     self.until_changed(&topology, patience.min(now + REDIAL)).await?;
-                    failed = Some(error);
+                    failed = failed.or(Some(error));
                 }
             }
         }

@@ -7,6 +7,7 @@ mod fence;
 mod handles;
 mod outages;
 mod pools;
+mod promotion;
 mod proxy;
 mod queries;
 mod routing;

@@ -232,17 +232,6 @@ async fn those_that_wait_for_a_frozen_replica_are_served_elsewhere() {
     frozen.thaw().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_promoted_replica_is_refused() {
-    let cluster = support::cluster(2).await;
-    let router = support::router(&cluster).await;
-    let promoted = cluster.replica(0);
-    promoted.promote().await.unwrap();
-    until_health(&router, promoted.name(), HealthState::Refused).await;
-    assert_eq!(status(&router, promoted.name()).reason, Reason::NotInRecovery);
-    assert_eq!(served_by(&router, 10).await, BTreeMap::from([(cluster.replica(1).name().to_owned(), 10)]));
-}
-
 /// A dead primary, and one that merely does not answer, say nothing against replicas that have all there is.
 #[tokio::test]
 async fn replicas_go_on_while_the_primary_is_gone() {
