@@ -10,7 +10,9 @@ mod fault;
 pub use builder::RouterBuilder;
 pub use fault::{ConfigError, Fault};
 
-use crate::{balance::LoadBalancing, health::HealthPolicy, pool::Endpoint, topology::Fallback};
+use crate::{
+    balance::LoadBalancing, health::HealthPolicy, pool::Endpoint, retry::RetryBudget, topology::Fallback,
+};
 use std::{fmt, sync::Arc, time::Duration};
 
 /// A complete and valid configuration. Made by [`Config::from_env`], [`Config::from_vars`] or [`RouterBuilder::config`].
@@ -25,6 +27,7 @@ pub struct Config {
     pub(crate) pool_size: u32,
     pub(crate) checkout_timeout: Duration,
     pub(crate) connect_timeout: Duration,
+    pub(crate) retry_budget: RetryBudget,
     pub(crate) load_balancing: LoadBalancing,
     pub(crate) fallback: Fallback,
     pub(crate) health: HealthPolicy,

@@ -54,7 +54,7 @@ impl Retry for QueryError {
 }
 
 impl Retry for Error {
-    /// A node that [stopped to answer](Self::Lost). The others have been through all nodes already.
+    /// A node that [stopped to answer](Self::Lost). What gave no connection has been through all nodes already.
     fn is_retryable(&self) -> bool {
         matches!(self, Self::Lost { .. })
     }

@@ -35,19 +35,21 @@ impl ReadRequest<'_> {
             let taken = shared.read(Arc::clone(&topology), None, lost.as_deref(), deadline).await;
             let (node, lease) = taken?;
             let mut conn = ReadConn::new(lease);
-            let result = tokio::select! {
+            let (result, retryable) = tokio::select! {
                 biased;
-                result = read(&mut conn) => result,
+                result = read(&mut conn) => {
+                    let retryable = result.as_ref().is_err_and(Retry::is_retryable);
+                    (result, retryable)
+                }
                 // Nobody waits for TCP to notice that a host is frozen.
-                () = shared.topology.lost(&node) => Err(Error::Lost { node: node.name.to_string() }.into()),
+                () = shared.topology.lost(&node) => (Err(Error::Lost { node: node.name.to_string() }.into()), true),
             };
-            let error = match result {
-                Err(error) if error.is_retryable() && lost.is_none() => error,
-                result => return result,
-            };
+            if !retryable || lost.is_some() {
+                return result;
+            }
             let now = Instant::now();
             if now >= deadline.at || !shared.retries.withdraw(topology.settings.retry_budget, now) {
-                return Err(error);
+                return result;
             }
             debug!(node = &*node.name, "a read was lost: trying another node");
             conn.discard();

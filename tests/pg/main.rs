@@ -10,6 +10,7 @@ mod pools;
 mod promotion;
 mod proxy;
 mod queries;
+mod retries;
 mod routing;
 mod schema;
 mod sockets;
