@@ -123,6 +123,9 @@ impl NodeHealth {
     ) -> Option<Transition> {
         self.changing(now, |this| {
             let timeouts = mem::take(&mut this.timeouts);
+            // Time alone shows nothing: an ejection ends with an answer.
+            let over = matches!(outcome, ProbeOutcome::Primary | ProbeOutcome::Standby(_))
+                && this.ejected.as_ref().is_some_and(|ejected| now >= ejected.until);
             match outcome {
                 ProbeOutcome::Primary => this.good(policy, Reason::Writable),
                 ProbeOutcome::Standby(lag) => this.standby(policy, lag),
@@ -142,9 +145,7 @@ impl NodeHealth {
                     this.unanswered(policy, Reason::Failed(how));
                 }
             }
-            if this.state == HealthState::Healthy
-                && this.ejected.as_ref().is_some_and(|ejected| now >= ejected.until)
-            {
+            if over && this.state == HealthState::Healthy {
                 this.readmit(now);
             }
         })
