@@ -123,9 +123,12 @@ impl NodeHealth {
     ) -> Option<Transition> {
         self.changing(now, |this| {
             let timeouts = mem::take(&mut this.timeouts);
-            // Time alone shows nothing: an ejection ends with an answer.
-            let over = matches!(outcome, ProbeOutcome::Primary | ProbeOutcome::Standby(_))
-                && this.ejected.as_ref().is_some_and(|ejected| now >= ejected.until);
+            // Time alone shows nothing: an ejection ends with an answer. What a node failed as a replica is over when it is promoted.
+            let over = match outcome {
+                ProbeOutcome::Primary => true,
+                ProbeOutcome::Standby(_) => this.ejected.as_ref().is_some_and(|ejected| now >= ejected.until),
+                _ => false,
+            };
             match outcome {
                 ProbeOutcome::Primary => this.good(policy, Reason::Writable),
                 ProbeOutcome::Standby(lag) => this.standby(policy, lag),
