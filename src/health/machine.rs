@@ -111,7 +111,7 @@ impl NodeHealth {
 
     /// Whether what the node said last still holds.
     pub(crate) fn answers(&self) -> bool {
-        !matches!(self.state, HealthState::Unproven | HealthState::Unreachable)
+        self.state != HealthState::Unreachable
     }
 
     /// Takes in one probe. Tells of a change once: a reason of the same kind with other figures is none.
