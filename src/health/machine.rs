@@ -111,7 +111,7 @@ impl NodeHealth {
 
     /// Whether what the node said last still holds.
     pub(crate) fn answers(&self) -> bool {
-        !matches!(self.state, HealthState::Unproven | HealthState::Unreachable)
+        self.state != HealthState::Unreachable
     }
 
     /// Takes in one probe. Tells of a change once: a reason of the same kind with other figures is none.
@@ -123,6 +123,12 @@ impl NodeHealth {
     ) -> Option<Transition> {
         self.changing(now, |this| {
             let timeouts = mem::take(&mut this.timeouts);
+            // Time alone shows nothing: an ejection ends with an answer. What a node failed as a replica is over when it is promoted.
+            let over = match outcome {
+                ProbeOutcome::Primary => true,
+                ProbeOutcome::Standby(_) => this.ejected.as_ref().is_some_and(|ejected| now >= ejected.until),
+                _ => false,
+            };
             match outcome {
                 ProbeOutcome::Primary => this.good(policy, Reason::Writable),
                 ProbeOutcome::Standby(lag) => this.standby(policy, lag),
@@ -142,9 +148,7 @@ impl NodeHealth {
                     this.unanswered(policy, Reason::Failed(how));
                 }
             }
-            if this.state == HealthState::Healthy
-                && this.ejected.as_ref().is_some_and(|ejected| now >= ejected.until)
-            {
+            if over && this.state == HealthState::Healthy {
                 this.readmit(now);
             }
         })
