@@ -4,14 +4,18 @@
 //! place, and what is wrong is reported all at once.
 
 mod builder;
+mod check;
 mod env;
 mod fault;
+mod node;
 
 pub use builder::RouterBuilder;
 pub use fault::{ConfigError, Fault};
+pub use node::NodeConfig;
+pub(crate) use node::NodeSpec;
 
-use crate::{balance::LoadBalancing, health::HealthPolicy, pool::Endpoint};
-use std::{fmt, sync::Arc, time::Duration};
+use crate::{balance::LoadBalancing, health::HealthPolicy};
+use std::{sync::Arc, time::Duration};
 
 /// A complete and valid configuration. Made by [`Config::from_env`], [`Config::from_vars`] or [`RouterBuilder::config`].
 ///
@@ -26,82 +30,17 @@ pub struct Config {
     pub(crate) checkout_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) load_balancing: LoadBalancing,
+    /// Zero is off.
+    pub(crate) slow_start: Duration,
+    pub(crate) zone: Option<Arc<str>>,
+    pub(crate) min_zone_replicas: usize,
     pub(crate) fallback: Fallback,
+    pub(crate) drain_timeout: Duration,
     pub(crate) health: HealthPolicy,
     pub(crate) probe_interval: Duration,
     pub(crate) probe_timeout: Duration,
-}
-
-/// A node of a valid configuration.
-#[derive(Debug, Clone)]
-pub(crate) struct NodeSpec {
-    /// Unlike that of any other node.
-    pub(crate) name: Arc<str>,
-    pub(crate) endpoint: Endpoint,
-    pub(crate) weight: u32,
-}
-
-/// One PostgreSQL server, as given to [`RouterBuilder::primary`] and [`RouterBuilder::replica`].
-///
-/// A URL alone will do where the other settings are not needed: `builder.replica("postgres://app@replica-1/chat")`.
-///
-/// # Example
-///
-/// ```
-/// use diesel_replicas::NodeConfig;
-///
-/// let big = NodeConfig::new("postgres://app:secret@replica-1/chat").name("big").weight(3);
-/// assert!(!format!("{big:?}").contains("secret"));
-/// ```
-#[derive(Clone)]
-pub struct NodeConfig {
-    url: String,
-    name: Option<String>,
-    weight: u32,
-}
-
-impl NodeConfig {
-    /// The server at this URL, of weight 1 and named by its `host:port`. The URL is checked with the rest of the settings.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), name: None, weight: 1 }
-    }
-
-    /// What status, events and metrics call the node; no two nodes may have the same name. Default: `host:port`.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// The node's share of reads relative to the others, for [`LoadBalancing::Weighted`] and
-    /// [`LoadBalancing::LeastConnections`]. A node of weight 0 is watched but never picked. Default: 1.
-    #[must_use]
-    pub fn weight(mut self, weight: u32) -> Self {
-        self.weight = weight;
-        self
-    }
-}
-
-impl From<&str> for NodeConfig {
-    fn from(url: &str) -> Self {
-        Self::new(url)
-    }
-}
-
-impl From<String> for NodeConfig {
-    fn from(url: String) -> Self {
-        Self::new(url)
-    }
-}
-
-impl fmt::Debug for NodeConfig {
-    /// Leaves the URL out: it is not parsed yet, so nobody can say where in it the password is.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NodeConfig")
-            .field("name", &self.name)
-            .field("weight", &self.weight)
-            .finish_non_exhaustive()
-    }
+    /// The longest time between two probes of a node that is down.
+    pub(crate) probe_backoff: Duration,
 }
 
 /// What becomes of a read when no replica may serve it.
@@ -112,6 +51,9 @@ pub enum Fallback {
     /// load on the primary just when replicas are missing.
     #[default]
     Primary,
+    /// The least lagging replica serves it, up to the [hard limit](RouterBuilder::lag_hard_limit); beyond it the read fails.
+    /// Spares the primary, and prefers older data to none.
+    LeastLagged,
     /// It fails with an error. Protects the primary from a load that it may not be sized for.
     Fail,
 }

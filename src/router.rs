@@ -109,10 +109,15 @@ impl Router {
             checkout_timeout,
             connect_timeout,
             load_balancing,
+            slow_start: _,
+            zone: _,
+            min_zone_replicas: _,
             fallback,
+            drain_timeout: _,
             health,
             probe_interval,
             probe_timeout,
+            probe_backoff: _,
         } = config;
         let pools = PoolPolicy { size: pool_size, connect_timeout };
         let replicas = replicas.into_iter().filter(|_| read_replicas_enabled);
@@ -188,7 +193,7 @@ impl RouterBuilder {
 }
 
 fn open(node: NodeSpec, role: Role, pools: PoolPolicy) -> (Arc<Node>, Endpoint) {
-    let NodeSpec { name, endpoint, weight } = node;
+    let NodeSpec { name, endpoint, weight, zone: _ } = node;
     let traffic = Arc::<Traffic>::default();
     let pool = |access| Pool::new(Arc::clone(&name), endpoint.clone(), access, pools, Arc::clone(&traffic));
     let reads = pool(Access::ReadOnly);

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// The configuration is wrong: every fault in it, not just the first.
 ///
@@ -51,6 +51,19 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Text that is no value of its setting. It is not repeated: a URL may have ended up in the wrong place.
+#[derive(Debug)]
+pub(super) struct Unusable {
+    problem: Cow<'static, str>,
+    wanted: Cow<'static, str>,
+}
+
+impl Unusable {
+    pub(super) fn new(problem: impl Into<Cow<'static, str>>, wanted: impl Into<Cow<'static, str>>) -> Self {
+        Self { problem: problem.into(), wanted: wanted.into() }
+    }
+}
+
 /// What a fault can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
@@ -58,15 +71,31 @@ pub(super) enum Key {
     /// By position.
     Replica(usize, Part),
     Replicas,
+    /// A replica on its own.
+    Added(Part),
     ReadReplicasEnabled,
     PoolSize,
     CheckoutTimeout,
     ConnectTimeout,
     LoadBalancing,
     LagThreshold,
+    LagRecovery,
+    LagThresholdBytes,
+    LagRecoveryBytes,
+    UnverifiedLag,
+    LagHardLimit,
+    MinReplicas,
+    Ejection,
+    /// By setter.
+    EjectionPart(&'static str),
+    SlowStart,
     Fallback,
+    DrainTimeout,
     ProbeInterval,
     ProbeTimeout,
+    ProbeBackoff,
+    Zone,
+    MinZoneReplicas,
 }
 
 /// What of a node a fault is about.
@@ -74,6 +103,7 @@ pub(super) enum Key {
 pub(super) enum Part {
     Url,
     Name,
+    Zone,
 }
 
 impl Key {
@@ -82,10 +112,13 @@ impl Key {
         let part = |part| match part {
             Part::Url => "url",
             Part::Name => "name",
+            Part::Zone => "zone",
         };
         let setter = match self {
             Self::Primary(of) => return format!("primary.{}", part(of)),
             Self::Replica(i, of) => return format!("replica[{i}].{}", part(of)),
+            Self::Added(of) => return format!("replica.{}", part(of)),
+            Self::EjectionPart(of) => return format!("ejection.{of}"),
             Self::Replicas => "replica",
             Self::ReadReplicasEnabled => "read_replicas_enabled",
             Self::PoolSize => "pool_size",
@@ -93,9 +126,21 @@ impl Key {
             Self::ConnectTimeout => "connect_timeout",
             Self::LoadBalancing => "load_balancing",
             Self::LagThreshold => "lag_threshold",
+            Self::LagRecovery => "lag_recovery",
+            Self::LagThresholdBytes => "lag_threshold_bytes",
+            Self::LagRecoveryBytes => "lag_recovery_bytes",
+            Self::UnverifiedLag => "unverified_lag",
+            Self::LagHardLimit => "lag_hard_limit",
+            Self::MinReplicas => "min_replicas",
+            Self::Ejection => "ejection",
+            Self::SlowStart => "slow_start",
             Self::Fallback => "fallback",
+            Self::DrainTimeout => "drain_timeout",
             Self::ProbeInterval => "probe_interval",
             Self::ProbeTimeout => "probe_timeout",
+            Self::ProbeBackoff => "probe_backoff",
+            Self::Zone => "zone",
+            Self::MinZoneReplicas => "min_zone_replicas",
         };
         setter.to_owned()
     }
@@ -119,10 +164,19 @@ impl Faults {
 
     /// Adds a fault, unless one of the same key is there: what follows from that is none of its own.
     pub(super) fn add(&mut self, key: Key, problem: impl Into<String>, wanted: impl Into<String>) {
-        let key = self.name(key);
-        if self.faults.iter().all(|fault| fault.key != key) {
+        if !self.has(key) {
+            let key = self.name(key);
             self.faults.push(Fault { key, problem: problem.into(), wanted: wanted.into() });
         }
+    }
+
+    pub(super) fn has(&self, key: Key) -> bool {
+        let key = self.name(key);
+        self.faults.iter().any(|fault| fault.key == key)
+    }
+
+    pub(super) fn add_unusable(&mut self, key: Key, Unusable { problem, wanted }: Unusable) {
+        self.add(key, problem, wanted);
     }
 
     /// The value, if nothing is wrong. A value can be missing only if something is.
