@@ -10,11 +10,12 @@ mod fault;
 mod node;
 
 pub use builder::RouterBuilder;
+pub(crate) use fault::Unusable;
 pub use fault::{ConfigError, Fault};
 pub use node::NodeConfig;
-pub(crate) use node::NodeSpec;
+pub(crate) use node::{NodeSpec, parse_url};
 
-use crate::{balance::LoadBalancing, health::HealthPolicy};
+use crate::{balance::LoadBalancing, discovery::Discovery, health::HealthPolicy};
 use std::{sync::Arc, time::Duration};
 
 /// A complete and valid configuration. Made by [`Config::from_env`], [`Config::from_vars`] or [`RouterBuilder::config`].
@@ -26,6 +27,9 @@ pub struct Config {
     /// Kept also when they are not enabled.
     pub(crate) replicas: Vec<NodeSpec>,
     pub(crate) read_replicas_enabled: bool,
+    /// Kept also when replicas are not enabled.
+    pub(crate) discovery: Vec<Arc<dyn Discovery>>,
+    pub(crate) discovery_interval: Duration,
     pub(crate) pool_size: u32,
     pub(crate) checkout_timeout: Duration,
     pub(crate) connect_timeout: Duration,

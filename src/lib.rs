@@ -174,6 +174,7 @@
 mod balance;
 mod config;
 mod conn;
+mod discovery;
 mod error;
 mod gauge;
 mod health;
@@ -193,6 +194,7 @@ pub use rand;
 pub use balance::{Candidate, Candidates, LoadBalancing, ParseLoadBalancingError, Strategy};
 pub use config::{Config, ConfigError, Fallback, Fault, NodeConfig, RouterBuilder};
 pub use conn::{Pipeline, ReadConn, Readable, Reader, SendFn, Snapshot, WriteConn};
+pub use discovery::{Discovering, Discovery, DnsDiscovery, StandbyDiscovery};
 pub use error::{ConnectFailure, Error};
 pub use health::{Ejection, HealthState, Lag, Reason, UnverifiedLag};
 pub use lsn::{Lsn, ParseLsnError, WalBytes};

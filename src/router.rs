@@ -105,6 +105,8 @@ impl Router {
             primary,
             replicas,
             read_replicas_enabled,
+            discovery: _,
+            discovery_interval: _,
             pool_size,
             checkout_timeout,
             connect_timeout,

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     balance::{LoadBalancing, Strategy},
+    discovery::Discovery,
     health::{Ejection, HealthPolicy, UnverifiedLag},
 };
 use std::{sync::Arc, time::Duration};
@@ -33,6 +34,8 @@ pub struct RouterBuilder {
     pub(super) primary: Option<NodeConfig>,
     pub(super) replicas: Vec<NodeConfig>,
     pub(super) read_replicas_enabled: bool,
+    pub(super) discovery: Vec<Arc<dyn Discovery>>,
+    pub(super) discovery_interval: Duration,
     pub(super) pool_size: u32,
     pub(super) checkout_timeout: Duration,
     pub(super) connect_timeout: Duration,
@@ -63,6 +66,8 @@ impl Default for RouterBuilder {
             primary: None,
             replicas: vec![],
             read_replicas_enabled: true,
+            discovery: vec![],
+            discovery_interval: Duration::from_secs(30),
             pool_size: 10,
             checkout_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(3),
@@ -105,6 +110,20 @@ impl RouterBuilder {
     /// is no.)
     pub fn read_replicas_enabled(mut self, enabled: bool) -> Self {
         self.read_replicas_enabled = enabled;
+        self
+    }
+
+    /// Adds a source of nodes that come and go while the router runs: those it finds are added, and those it finds no longer
+    /// are drained and removed. Nodes given by name stay, whatever it finds. Default: none.
+    pub fn discover(mut self, discovery: impl Discovery) -> Self {
+        self.discovery.push(Arc::new(discovery));
+        self
+    }
+
+    /// How often each [source of nodes](Self::discover) is asked, give or take a fifth. Shorter notices a new replica sooner,
+    /// and asks whoever knows them as much more often. At least 100 ms. Default: 30 s.
+    pub fn discovery_interval(mut self, interval: Duration) -> Self {
+        self.discovery_interval = interval;
         self
     }
 

@@ -21,6 +21,8 @@ impl RouterBuilder {
             primary,
             replicas,
             read_replicas_enabled,
+            discovery,
+            discovery_interval,
             pool_size,
             checkout_timeout,
             connect_timeout,
@@ -53,6 +55,7 @@ impl RouterBuilder {
             .enumerate()
             .filter_map(|(i, node)| node.checked(|part| Key::Replica(i, part), &mut names, &mut faults))
             .collect();
+        check_duration(Key::DiscoveryInterval, discovery_interval, 100 * MILLI..=DAY, &mut faults);
 
         if pool_size == 0 {
             faults.add(Key::PoolSize, "is 0", "1 connection or more");
@@ -87,6 +90,8 @@ impl RouterBuilder {
             primary,
             replicas,
             read_replicas_enabled,
+            discovery,
+            discovery_interval,
             pool_size,
             checkout_timeout,
             connect_timeout,
@@ -276,6 +281,8 @@ mod tests {
         assert_eq!(config.probe_backoff, ms(2000));
         assert_eq!((config.slow_start, config.drain_timeout), (ms(10_000), ms(30_000)));
         assert_eq!((config.zone, config.min_zone_replicas), (None, 1));
+        assert!(config.discovery.is_empty());
+        assert_eq!(config.discovery_interval, ms(30_000));
         let HealthPolicy { lag_hard_limit, lag_bytes, unverified_lag, min_replicas, ejection, .. } =
             config.health;
         assert_eq!((lag_hard_limit, lag_bytes, min_replicas), (ms(10_000), None, 0));
@@ -427,6 +434,9 @@ mod tests {
             .probe_backoff(ms(15))
             .zone(" here ")
             .min_zone_replicas(4)
+            .discover(vec![NodeConfig::new("postgres://app@found/chat")])
+            .discover(vec![])
+            .discovery_interval(ms(100))
             .config()
             .expect("valid");
         let replicas: Vec<_> = config.replicas.iter().map(|node| (&*node.name, node.weight)).collect();
@@ -434,6 +444,7 @@ mod tests {
         let zones: Vec<_> = config.replicas.iter().map(|node| node.zone.as_deref()).collect();
         assert_eq!((zones, config.zone.as_deref()), (vec![Some("here"), None], Some("here")));
         assert_eq!(config.min_zone_replicas, 4);
+        assert_eq!((config.discovery.len(), config.discovery_interval), (2, ms(100)));
         let HealthPolicy { lag_hard_limit, unverified_lag, min_replicas, ref ejection, .. } = config.health;
         assert_eq!((lag_hard_limit, min_replicas), (ms(201), 2));
         assert_eq!((unverified_lag, ejection), (UnverifiedLag::Exclude, &Ejection::off()));
@@ -476,6 +487,7 @@ mod tests {
             .drain_timeout(Duration::MAX)
             .zone("postgres://app:hunter2@h/chat")
             .min_zone_replicas(0)
+            .discovery_interval(ms(99))
             .config()
             .expect_err("nothing is right");
         let keys: Vec<_> = error.faults().iter().map(Fault::key).collect();
@@ -490,6 +502,7 @@ mod tests {
                 "replica[5].name",
                 "replica[7].url",
                 "replica[8].zone",
+                "discovery_interval",
                 "pool_size",
                 "checkout_timeout",
                 "connect_timeout",
@@ -517,6 +530,7 @@ mod tests {
             "checkout_timeout: 0 ms is out of range; wanted: from 1 to 86400000 milliseconds",
             "probe_timeout: 60001 ms is out of range; wanted: from 1 to 60000 milliseconds",
             "slow_start: 18446744073709551615999 ms is out of range; wanted: from 0 to 86400000 milliseconds",
+            "discovery_interval: 99 ms is out of range; wanted: from 100 to 86400000 milliseconds",
             "zone: is not the name of a zone; wanted: letters, digits, `-`, `_` and `.`",
             "ejection.min_samples: is 0; wanted: 1 or more",
         ] {

@@ -1,6 +1,7 @@
 //! Settings from the environment.
 //!
-//! The variables are `DATABASE_URL`, `DB_READ_REPLICA_URLS`, `DB_READ_REPLICAS_ENABLED`, `DB_REPLICA_LAG_THRESHOLD_MS`, `DB_REPLICA_LAG_RECOVERY_MS`, `DB_REPLICA_LAG_THRESHOLD_BYTES`,
+//! The variables are `DATABASE_URL`, `DB_READ_REPLICA_URLS`, `DB_READ_REPLICA_DNS`, `DB_DISCOVERY_INTERVAL_MS`,
+//! `DB_READ_REPLICAS_ENABLED`, `DB_REPLICA_LAG_THRESHOLD_MS`, `DB_REPLICA_LAG_RECOVERY_MS`, `DB_REPLICA_LAG_THRESHOLD_BYTES`,
 //! `DB_REPLICA_LAG_RECOVERY_BYTES`, `DB_REPLICA_LAG_HARD_LIMIT_MS`, `DB_UNVERIFIED_LAG`, `DB_MIN_REPLICAS`, `DB_EJECTION`,
 //! `DB_LOAD_BALANCING`, `DB_SLOW_START_MS`, `DB_ZONE`, `DB_MIN_ZONE_REPLICAS`, `DB_READ_FALLBACK`, `DB_POOL_SIZE`,
 //! `DB_CHECKOUT_TIMEOUT_MS`, `DB_CONNECT_TIMEOUT_MS`, `DB_DRAIN_TIMEOUT_MS`, `DB_PROBE_INTERVAL_MS`, `DB_PROBE_TIMEOUT_MS` and
@@ -13,9 +14,10 @@ use super::{
 };
 use crate::{
     balance::LoadBalancing,
+    discovery::DnsDiscovery,
     health::{Ejection, UnverifiedLag},
 };
-use std::{env, ffi::OsString, str::FromStr, time::Duration};
+use std::{env, ffi::OsString, str::FromStr, sync::Arc, time::Duration};
 
 impl Config {
     /// The configuration in the environment of this process.
@@ -24,6 +26,8 @@ impl Config {
     /// |---|---|---|
     /// | `DATABASE_URL` | URL of the primary | required |
     /// | `DB_READ_REPLICA_URLS` | URLs of the replicas, separated by commas; a comma inside a URL is written `%2C` | none |
+    /// | `DB_READ_REPLICA_DNS` | URL whose host name is looked up again and again, each address a replica: see [`DnsDiscovery`] | none |
+    /// | `DB_DISCOVERY_INTERVAL_MS` | milliseconds; see [`discovery_interval`](RouterBuilder::discovery_interval) | `30000` |
     /// | `DB_READ_REPLICAS_ENABLED` | `true`, `1`, `on`, `yes` or `false`, `0`, `off`, `no`: whether replicas serve reads | `false` |
     /// | `DB_REPLICA_LAG_THRESHOLD_MS` | milliseconds; see [`lag_threshold`](RouterBuilder::lag_threshold) | `1000` |
     /// | `DB_REPLICA_LAG_RECOVERY_MS` | milliseconds; see [`lag_recovery`](RouterBuilder::lag_recovery) | half of the threshold |
@@ -107,7 +111,7 @@ struct Variable {
     set: fn(&mut RouterBuilder, &str) -> Result<(), Unusable>,
 }
 
-const VARIABLES: [Variable; 23] = [
+const VARIABLES: [Variable; 25] = [
     Variable {
         name: "DATABASE_URL",
         key: Key::Primary(Part::Url),
@@ -123,6 +127,16 @@ const VARIABLES: [Variable; 23] = [
             builder.replicas = urls.split(',').map(Into::into).collect();
             Ok(())
         },
+    },
+    Variable {
+        name: "DB_READ_REPLICA_DNS",
+        key: Key::Discovery,
+        set: |builder, url| DnsDiscovery::parse(url).map(|dns| builder.discovery = vec![Arc::new(dns)]),
+    },
+    Variable {
+        name: "DB_DISCOVERY_INTERVAL_MS",
+        key: Key::DiscoveryInterval,
+        set: |builder, text| millis(text).map(|interval| builder.discovery_interval = interval),
     },
     Variable {
         name: "DB_READ_REPLICAS_ENABLED",
@@ -331,6 +345,8 @@ mod tests {
             ("DB_PROBE_INTERVAL_MS", "13"),
             ("DB_PROBE_TIMEOUT_MS", "14"),
             ("DB_PROBE_BACKOFF_MS", "15"),
+            ("DB_READ_REPLICA_DNS", "postgres://app@replicas/chat"),
+            ("DB_DISCOVERY_INTERVAL_MS", "116"),
             ("DB_REPLICA_LAG_RECOVERY_MS", "17"),
             ("DB_REPLICA_LAG_THRESHOLD_BYTES", "18"),
             ("DB_REPLICA_LAG_RECOVERY_BYTES", "8"),
@@ -356,6 +372,7 @@ mod tests {
         assert_eq!(config.health.ejection, Ejection::off());
         assert_eq!((config.slow_start, config.drain_timeout), (Duration::ZERO, Duration::ZERO));
         assert_eq!((config.zone.as_deref(), config.min_zone_replicas), (Some("eu-west-1a"), 4));
+        assert_eq!((config.discovery.len(), config.discovery_interval), (1, ms(116)));
         assert!(matches!(config.load_balancing, LoadBalancing::LeastConnections));
         assert_eq!((config.fallback, config.pool_size), (Fallback::Fail, 3));
         assert_eq!((config.checkout_timeout, config.connect_timeout), (ms(11), ms(12)));
@@ -391,6 +408,11 @@ mod tests {
             ("DB_REPLICA_LAG_RECOVERY_BYTES", "1", "both or neither"),
             ("DB_REPLICA_LAG_HARD_LIMIT_MS", "1", "at least DB_REPLICA_LAG_THRESHOLD_MS, 1000 milliseconds"),
             ("DB_PROBE_BACKOFF_MS", "1", "at least DB_PROBE_INTERVAL_MS, 250 milliseconds"),
+            (
+                "DB_READ_REPLICA_DNS",
+                "postgres://app@/chat?hostaddr=::1",
+                "a URL with a host name and without `hostaddr`",
+            ),
         ] {
             let lines = faults([PRIMARY, (name, value)]);
             assert!(

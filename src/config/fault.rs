@@ -16,6 +16,11 @@ impl ConfigError {
     pub fn faults(&self) -> &[Fault] {
         &self.faults
     }
+
+    /// The one fault is that this text is no value of the setting.
+    pub(crate) fn unusable(key: &str, Unusable { problem, wanted }: Unusable) -> Self {
+        Self { faults: vec![Fault { key: key.to_owned(), problem: problem.into(), wanted: wanted.into() }] }
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -39,7 +44,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The setting: a variable as in `DB_READ_REPLICA_URLS[1]`, or a setter as in `replica[1].url`, both counted from 0.
+    /// The setting: a variable as in `DB_READ_REPLICA_URLS[1]`, or a setter as in `replica[1].url`, both counted from 0; the
+    /// function where there is no setter.
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -53,13 +59,13 @@ impl fmt::Display for Fault {
 
 /// Text that is no value of its setting. It is not repeated: a URL may have ended up in the wrong place.
 #[derive(Debug)]
-pub(super) struct Unusable {
-    problem: Cow<'static, str>,
-    wanted: Cow<'static, str>,
+pub(crate) struct Unusable {
+    pub(crate) problem: Cow<'static, str>,
+    pub(crate) wanted: Cow<'static, str>,
 }
 
 impl Unusable {
-    pub(super) fn new(problem: impl Into<Cow<'static, str>>, wanted: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(problem: impl Into<Cow<'static, str>>, wanted: impl Into<Cow<'static, str>>) -> Self {
         Self { problem: problem.into(), wanted: wanted.into() }
     }
 }
@@ -74,6 +80,8 @@ pub(super) enum Key {
     /// A replica on its own.
     Added(Part),
     ReadReplicasEnabled,
+    Discovery,
+    DiscoveryInterval,
     PoolSize,
     CheckoutTimeout,
     ConnectTimeout,
@@ -121,6 +129,8 @@ impl Key {
             Self::EjectionPart(of) => return format!("ejection.{of}"),
             Self::Replicas => "replica",
             Self::ReadReplicasEnabled => "read_replicas_enabled",
+            Self::Discovery => "discover",
+            Self::DiscoveryInterval => "discovery_interval",
             Self::PoolSize => "pool_size",
             Self::CheckoutTimeout => "checkout_timeout",
             Self::ConnectTimeout => "connect_timeout",

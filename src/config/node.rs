@@ -10,7 +10,8 @@ use std::{collections::HashMap, fmt, sync::Arc};
 pub(super) const URL_WANTED: &str =
     "a URL like postgres://user:password@host:5432/database, with reserved characters percent-encoded";
 
-/// One PostgreSQL server, as given to [`RouterBuilder::primary`] and [`RouterBuilder::replica`].
+/// One PostgreSQL server, as given to [`RouterBuilder::primary`] and [`RouterBuilder::replica`], or found by a
+/// [`Discovery`](crate::Discovery).
 ///
 /// A URL alone will do where the other settings are not needed: `builder.replica("postgres://app@replica-1/chat")`.
 ///
@@ -25,12 +26,19 @@ pub(super) const URL_WANTED: &str =
 ///
 /// [`RouterBuilder::primary`]: crate::RouterBuilder::primary
 /// [`RouterBuilder::replica`]: crate::RouterBuilder::replica
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NodeConfig {
-    url: String,
+    server: Server,
     name: Option<String>,
     weight: u32,
     zone: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Server {
+    /// Not parsed yet.
+    Url(String),
+    At(Endpoint),
 }
 
 /// A node of a valid configuration.
@@ -46,7 +54,7 @@ pub(crate) struct NodeSpec {
 impl NodeConfig {
     /// The server at this URL, of weight 1 and named by its `host:port`. The URL is checked with the rest of the settings.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), name: None, weight: 1, zone: None }
+        Self { server: Server::Url(url.into()), name: None, weight: 1, zone: None }
     }
 
     /// What status, events and metrics call the node; no two nodes may have the same name. Default: `host:port`.
@@ -75,6 +83,10 @@ impl NodeConfig {
         self
     }
 
+    pub(crate) fn at(endpoint: Endpoint, name: String) -> Self {
+        Self { server: Server::At(endpoint), name: Some(name), weight: 1, zone: None }
+    }
+
     /// Checks a node that comes on its own.
     pub(crate) fn check(self) -> Result<NodeSpec, ConfigError> {
         let mut faults = Faults::named_by(Key::setter);
@@ -89,8 +101,12 @@ impl NodeConfig {
         names: &mut HashMap<Arc<str>, Key>,
         faults: &mut Faults,
     ) -> Option<NodeSpec> {
-        let Self { url, name, weight, zone } = self;
-        let endpoint = match parse_url(&url) {
+        let Self { server, name, weight, zone } = self;
+        let endpoint = match server {
+            Server::At(endpoint) => Ok(endpoint),
+            Server::Url(url) => parse_url(&url),
+        };
+        let endpoint = match endpoint {
             Ok(endpoint) => endpoint,
             Err(unusable) => {
                 faults.add_unusable(key(Part::Url), unusable);
@@ -135,7 +151,7 @@ impl fmt::Debug for NodeConfig {
     }
 }
 
-fn parse_url(url: &str) -> Result<Endpoint, Unusable> {
+pub(crate) fn parse_url(url: &str) -> Result<Endpoint, Unusable> {
     let url = url.trim();
     if url.is_empty() {
         return Err(Unusable::new("is empty", URL_WANTED));
