@@ -4,16 +4,22 @@
 //! place, and what is wrong is reported all at once.
 
 mod builder;
+mod check;
 mod env;
 mod fault;
+mod node;
 
 pub use builder::RouterBuilder;
+pub(crate) use fault::Unusable;
 pub use fault::{ConfigError, Fault};
+pub use node::NodeConfig;
+pub(crate) use node::{NodeSpec, parse_url};
 
 use crate::{
-    balance::LoadBalancing, health::HealthPolicy, pool::Endpoint, retry::RetryBudget, topology::Fallback,
+    balance::LoadBalancing, discovery::Discovery, health::HealthPolicy, retry::RetryBudget,
+    topology::Fallback,
 };
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// A complete and valid configuration. Made by [`Config::from_env`], [`Config::from_vars`] or [`RouterBuilder::config`].
 ///
@@ -24,86 +30,23 @@ pub struct Config {
     /// Kept also when they are not enabled.
     pub(crate) replicas: Vec<NodeSpec>,
     pub(crate) read_replicas_enabled: bool,
+    /// Kept also when replicas are not enabled.
+    pub(crate) discovery: Vec<Arc<dyn Discovery>>,
+    pub(crate) discovery_interval: Duration,
     pub(crate) pool_size: u32,
     pub(crate) checkout_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) retry_budget: RetryBudget,
     pub(crate) load_balancing: LoadBalancing,
+    /// Zero is off.
+    pub(crate) slow_start: Duration,
+    pub(crate) zone: Option<Arc<str>>,
+    pub(crate) min_zone_replicas: usize,
     pub(crate) fallback: Fallback,
+    pub(crate) drain_timeout: Duration,
     pub(crate) health: HealthPolicy,
     pub(crate) probe_interval: Duration,
     pub(crate) probe_timeout: Duration,
-}
-
-/// A node of a valid configuration.
-#[derive(Debug, Clone)]
-pub(crate) struct NodeSpec {
-    /// Unlike that of any other node.
-    pub(crate) name: Arc<str>,
-    pub(crate) endpoint: Endpoint,
-    pub(crate) weight: u32,
-    pub(crate) zone: Option<Arc<str>>,
-}
-
-/// One PostgreSQL server, as given to [`RouterBuilder::primary`] and [`RouterBuilder::replica`].
-///
-/// A URL alone will do where the other settings are not needed: `builder.replica("postgres://app@replica-1/chat")`.
-///
-/// # Example
-///
-/// ```
-/// use diesel_replicas::NodeConfig;
-///
-/// let big = NodeConfig::new("postgres://app:secret@replica-1/chat").name("big").weight(3);
-/// assert!(!format!("{big:?}").contains("secret"));
-/// ```
-#[derive(Clone)]
-pub struct NodeConfig {
-    url: String,
-    name: Option<String>,
-    weight: u32,
-}
-
-impl NodeConfig {
-    /// The server at this URL, of weight 1 and named by its `host:port`. The URL is checked with the rest of the settings.
-    pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), name: None, weight: 1 }
-    }
-
-    /// What status, events and metrics call the node; no two nodes may have the same name. Default: `host:port`.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// The node's share of reads relative to the others, for [`LoadBalancing::Weighted`] and
-    /// [`LoadBalancing::LeastConnections`]. A node of weight 0 is watched but never picked. Default: 1.
-    #[must_use]
-    pub fn weight(mut self, weight: u32) -> Self {
-        self.weight = weight;
-        self
-    }
-}
-
-impl From<&str> for NodeConfig {
-    fn from(url: &str) -> Self {
-        Self::new(url)
-    }
-}
-
-impl From<String> for NodeConfig {
-    fn from(url: String) -> Self {
-        Self::new(url)
-    }
-}
-
-impl fmt::Debug for NodeConfig {
-    /// Leaves the URL out: it is not parsed yet, so nobody can say where in it the password is.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NodeConfig")
-            .field("name", &self.name)
-            .field("weight", &self.weight)
-            .finish_non_exhaustive()
-    }
+    /// The longest time between two probes of a node that is down.
+    pub(crate) probe_backoff: Duration,
 }

@@ -174,6 +174,7 @@
 mod balance;
 mod config;
 mod conn;
+mod discovery;
 mod error;
 mod failure;
 mod fleet;
@@ -196,6 +197,7 @@ pub use rand;
 pub use balance::{Candidate, Candidates, LoadBalancing, ParseLoadBalancingError, Strategy};
 pub use config::{Config, ConfigError, Fault, NodeConfig, RouterBuilder};
 pub use conn::{Pipeline, ReadConn, Readable, Reader, SendFn, Snapshot, WriteConn};
+pub use discovery::{Discovering, Discovery, DnsDiscovery, StandbyDiscovery};
 pub use error::{ConnectFailure, Error};
 pub use fleet::Role;
 pub use health::{Ejection, HealthState, Lag, Reason, UnverifiedLag};

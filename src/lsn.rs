@@ -76,6 +76,10 @@ pub struct ParseLsnError;
 pub struct WalBytes(u64);
 
 impl WalBytes {
+    pub(crate) const fn new(bytes: u64) -> Self {
+        Self(bytes)
+    }
+
     /// The amount in bytes.
     pub const fn get(self) -> u64 {
         self.0

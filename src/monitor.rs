@@ -26,7 +26,7 @@ pub(crate) struct Monitor {
     /// Notified when the traffic makes a node suspect.
     pub(crate) alarm: Arc<Notify>,
     /// Locked by the watch for as long as it runs.
-    pub(crate) commands: Arc<Mutex<mpsc::Receiver<Command>>>,
+    pub(crate) commands: Arc<Mutex<mpsc::UnboundedReceiver<Command>>>,
 }
 
 impl Monitor {
@@ -107,7 +107,7 @@ mod tests {
         let builder = RouterBuilder::default().primary("postgres://app@127.0.0.1:1/chat");
         let config = builder.replica("postgres://app@127.0.0.1:2/chat").config().expect("valid");
         let topology = Router::unproven(config, &Arc::default());
-        let (_, told) = mpsc::channel(1);
+        let (_, told) = mpsc::unbounded_channel();
         Monitor {
             topology: Arc::new(Latest::new(topology)),
             alarm: Arc::default(),

@@ -8,7 +8,8 @@ mod run;
 pub use request::{ReadFuture, ReadRequest, WriteFuture, WriteRequest};
 pub use run::ReadFn;
 
-use crate::config::{Config, NodeSpec, RouterBuilder};
+use crate::config::{Config, NodeConfig, NodeSpec, RouterBuilder};
+use crate::discovery;
 use crate::error::Error;
 use crate::fleet::{NoPrimary, NodeId, Role};
 use crate::monitor::{Command, Monitor};
@@ -21,6 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::time::Instant;
+use tracing::warn;
 
 /// Gives out connections: reads go to healthy replicas, writes to the primary.
 ///
@@ -51,13 +53,10 @@ pub struct Router {
 struct Shared {
     topology: Arc<Latest>,
     retries: Retries,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::UnboundedSender<Command>,
     /// The monitor ends when this is dropped.
     stop: watch::Sender<bool>,
 }
-
-/// How many changes may wait for the monitor.
-const COMMANDS: usize = 16;
 
 impl Router {
     /// Starts a configuration in code.
@@ -102,12 +101,27 @@ impl Router {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let alarm = Arc::new(Notify::new());
+        let (sources, every) = (config.discovery.clone(), config.discovery_interval);
         let topology = Arc::new(Latest::new(Self::unproven(config, &alarm)));
         let retries = Retries::new(topology.load().settings.retry_budget, Instant::now());
-        let (commands, told) = mpsc::channel(COMMANDS);
+        let (commands, told) = mpsc::unbounded_channel();
         let monitor =
             Monitor { topology: Arc::clone(&topology), alarm, commands: Arc::new(Mutex::new(told)) };
         let (stop, stopped) = watch::channel(false);
+        for (source, discovery) in sources.into_iter().enumerate() {
+            let commands = commands.clone();
+            let mut stopped = stopped.clone();
+            tokio::spawn(async move {
+                let asking = discovery::watch(discovery, every, |found| {
+                    // The monitor may have ended.
+                    let _ = commands.send(Command::Discovered { source, nodes: valid(found) });
+                });
+                tokio::select! {
+                    () = asking => {}
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                }
+            });
+        }
         tokio::spawn(monitor.run(stopped));
         Self { shared: Arc::new(Shared { topology, retries, commands, stop }) }
     }
@@ -154,6 +168,7 @@ impl Router {
     /// The monitor stops also when the call is dropped; calling again waits for it.
     pub async fn shutdown(&self) {
         self.shared.stop.send_replace(true);
+        self.shared.topology.wake();
         self.shared.stop.closed().await;
         let topology = self.shared.topology.load();
         for seen in topology.nodes() {
@@ -182,37 +197,55 @@ impl RouterBuilder {
     }
 }
 
+/// Those nodes that can be used; of the others is told why they cannot.
+fn valid(nodes: Vec<NodeConfig>) -> Vec<NodeSpec> {
+    let check = |node: NodeConfig| {
+        let described = format!("{node:?}");
+        node.check()
+            .inspect_err(|error| warn!(node = described, %error, "a node that was found cannot be used"))
+    };
+    nodes.into_iter().filter_map(|node| check(node).ok()).collect()
+}
+
 /// The nodes to use, the primary first, and how to use them.
 fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
     let Config {
         primary,
         replicas,
         read_replicas_enabled,
+        discovery: _,
+        discovery_interval: _,
         pool_size,
         checkout_timeout,
         connect_timeout,
         retry_budget,
         load_balancing,
+        slow_start,
+        zone,
+        min_zone_replicas,
         fallback,
+        drain_timeout,
         health,
         probe_interval,
         probe_timeout,
+        probe_backoff,
     } = config;
     let replicas = replicas.into_iter().filter(|_| read_replicas_enabled);
     let settings = Settings {
+        read_replicas_enabled,
         strategy: load_balancing.into_strategy(&mut rand::rng()),
         fallback,
         pools: PoolPolicy { size: pool_size, connect_timeout },
         checkout_timeout,
-        drain_timeout: std::time::Duration::from_secs(30),
+        drain_timeout,
         retry_budget,
         health,
         probe_interval,
         probe_timeout,
-        probe_backoff: std::time::Duration::from_secs(2),
-        slow_start: std::time::Duration::from_secs(10),
-        zone: None,
-        min_zone_replicas: 1,
+        probe_backoff,
+        slow_start,
+        zone,
+        min_zone_replicas,
     };
     (std::iter::once(primary).chain(replicas).collect(), settings)
 }

@@ -78,6 +78,7 @@ pub enum Fallback {
 /// How the nodes are used and watched.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    pub(crate) read_replicas_enabled: bool,
     pub(crate) strategy: Arc<dyn Strategy>,
     pub(crate) fallback: Fallback,
     pub(crate) pools: PoolPolicy,
@@ -170,6 +171,11 @@ impl Latest {
             self.changed.send_replace(());
         }
         before
+    }
+
+    /// Lets those that wait for another topology look again.
+    pub(crate) fn wake(&self) {
+        self.changed.send_replace(());
     }
 
     /// Waits for a topology of which something is so, and returns what.

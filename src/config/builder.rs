@@ -1,23 +1,17 @@
-//! Settings from code, and the check that all settings go through.
+//! Settings from code.
 
 use super::{
-    Config, ConfigError, NodeConfig, NodeSpec,
-    fault::{Faults, Key, Part},
+    Config, ConfigError, NodeConfig,
+    fault::{Faults, Key},
 };
 use crate::{
     balance::{LoadBalancing, Strategy},
-    health::HealthPolicy,
-    pool::Endpoint,
+    discovery::Discovery,
+    health::{Ejection, HealthPolicy, UnverifiedLag},
     retry::RetryBudget,
     topology::Fallback,
 };
-use std::{collections::HashMap, sync::Arc, time::Duration};
-
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-const MINUTE: Duration = Duration::from_secs(60);
-
-const URL_WANTED: &str =
-    "a URL like postgres://user:password@host:5432/database, with reserved characters percent-encoded";
+use std::{sync::Arc, time::Duration};
 
 /// Settings of a router, from code. Only the primary is required.
 ///
@@ -42,32 +36,62 @@ pub struct RouterBuilder {
     pub(super) primary: Option<NodeConfig>,
     pub(super) replicas: Vec<NodeConfig>,
     pub(super) read_replicas_enabled: bool,
+    pub(super) discovery: Vec<Arc<dyn Discovery>>,
+    pub(super) discovery_interval: Duration,
     pub(super) pool_size: u32,
     pub(super) checkout_timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) retry_budget: RetryBudget,
     pub(super) load_balancing: LoadBalancing,
+    pub(super) slow_start: Duration,
+    pub(super) zone: Option<String>,
+    pub(super) min_zone_replicas: usize,
     pub(super) lag_threshold: Duration,
+    pub(super) lag_recovery: Option<Duration>,
+    pub(super) lag_threshold_bytes: Option<u64>,
+    pub(super) lag_recovery_bytes: Option<u64>,
+    pub(super) unverified_lag: UnverifiedLag,
+    pub(super) lag_hard_limit: Option<Duration>,
+    pub(super) min_replicas: usize,
+    pub(super) ejection: Ejection,
     pub(super) fallback: Fallback,
+    pub(super) drain_timeout: Duration,
     pub(super) probe_interval: Option<Duration>,
     pub(super) probe_timeout: Duration,
+    pub(super) probe_backoff: Option<Duration>,
 }
 
 impl Default for RouterBuilder {
     fn default() -> Self {
+        let HealthPolicy { lag_threshold, unverified_lag, min_replicas, ejection, .. } =
+            HealthPolicy::default();
         Self {
             primary: None,
             replicas: vec![],
             read_replicas_enabled: true,
+            discovery: vec![],
+            discovery_interval: Duration::from_secs(30),
             pool_size: 10,
             checkout_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(3),
             retry_budget: RetryBudget::default(),
             load_balancing: LoadBalancing::default(),
-            lag_threshold: HealthPolicy::default().lag_threshold,
+            slow_start: Duration::from_secs(10),
+            zone: None,
+            min_zone_replicas: 1,
+            lag_threshold,
+            lag_recovery: None,
+            lag_threshold_bytes: None,
+            lag_recovery_bytes: None,
+            unverified_lag,
+            lag_hard_limit: None,
+            min_replicas,
+            ejection,
             fallback: Fallback::default(),
+            drain_timeout: Duration::from_secs(30),
             probe_interval: None,
             probe_timeout: Duration::from_millis(500),
+            probe_backoff: None,
         }
     }
 }
@@ -90,6 +114,20 @@ impl RouterBuilder {
     /// is no.)
     pub fn read_replicas_enabled(mut self, enabled: bool) -> Self {
         self.read_replicas_enabled = enabled;
+        self
+    }
+
+    /// Adds a source of nodes that come and go while the router runs: those it finds are added, and those it finds no longer
+    /// are drained and removed. Nodes given by name stay, whatever it finds. Default: none.
+    pub fn discover(mut self, discovery: impl Discovery) -> Self {
+        self.discovery.push(Arc::new(discovery));
+        self
+    }
+
+    /// How often each [source of nodes](Self::discover) is asked, give or take a fifth. Shorter notices a new replica sooner,
+    /// and asks whoever knows them as much more often. At least 100 ms. Default: 30 s.
+    pub fn discovery_interval(mut self, interval: Duration) -> Self {
+        self.discovery_interval = interval;
         self
     }
 
@@ -133,11 +171,82 @@ impl RouterBuilder {
         self.load_balancing(LoadBalancing::Custom(Arc::new(strategy)))
     }
 
-    /// A replica that is, or may be, further behind than this gets no reads until it is down to half of it. Lower means
-    /// fresher reads; under heavy writing it also means that more of them fall back. Lag is known only as an upper bound, which
-    /// includes the time between probes. Default: 1 s.
+    /// For how long the share of a replica that is just back grows up to its full one. Longer lets caches fill before the load
+    /// is there; meanwhile the others carry more. Zero gives it its full share at once. Default: 10 s.
+    pub fn slow_start(mut self, time: Duration) -> Self {
+        self.slow_start = time;
+        self
+    }
+
+    /// Where this router runs. Reads prefer replicas [of the same zone](NodeConfig::zone), which saves time and traffic between
+    /// zones, while [enough](Self::min_zone_replicas) of them serve, and are spread over all replicas otherwise. Letters, digits,
+    /// `-`, `_` and `.`, as in `eu-west-1a`. Default: none, and zones do not count.
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.zone = Some(zone.into());
+        self
+    }
+
+    /// The own [zone](Self::zone) is preferred while at least this many of its replicas serve. More keep the few that are left
+    /// from being overrun; fewer keep reads near for longer. At least 1. Default: 1.
+    pub fn min_zone_replicas(mut self, replicas: usize) -> Self {
+        self.min_zone_replicas = replicas;
+        self
+    }
+
+    /// A replica that is, or may be, further behind than this gets no reads until it is down to the
+    /// [recovery](Self::lag_recovery). Lower means fresher reads; under heavy writing it also means that more of them fall back.
+    /// Lag is known only as an upper bound, which includes the time between probes. Default: 1 s.
     pub fn lag_threshold(mut self, lag: Duration) -> Self {
         self.lag_threshold = lag;
+        self
+    }
+
+    /// A replica that has left returns at this lag or below, two probes in a row. Nearer to the threshold it returns sooner,
+    /// and may leave again as soon. At most the threshold. Default: half of the threshold.
+    pub fn lag_recovery(mut self, lag: Duration) -> Self {
+        self.lag_recovery = Some(lag);
+        self
+    }
+
+    /// A replica that lacks more bytes of log than this gets no reads either, however little time that is. Catches a burst of
+    /// writes before it has become old; a bulk load takes every replica out. Default: bytes do not count.
+    pub fn lag_threshold_bytes(mut self, bytes: u64) -> Self {
+        self.lag_threshold_bytes = Some(bytes);
+        self
+    }
+
+    /// A replica that has left over its [bytes](Self::lag_threshold_bytes) returns when it lacks this many or fewer, two probes in
+    /// a row. At most the threshold in bytes. Default: half of it.
+    pub fn lag_recovery_bytes(mut self, bytes: u64) -> Self {
+        self.lag_recovery_bytes = Some(bytes);
+        self
+    }
+
+    /// What becomes of a replica whose lag nobody can tell. Default: [`UnverifiedLag::Keep`].
+    pub fn unverified_lag(mut self, policy: UnverifiedLag) -> Self {
+        self.unverified_lag = policy;
+        self
+    }
+
+    /// No replica that lags more than this ever serves: the bound of [`min_replicas`](Self::min_replicas) and
+    /// [`Fallback::LeastLagged`], which let replicas over the threshold serve. At least the threshold. Default: 10 times the
+    /// threshold.
+    pub fn lag_hard_limit(mut self, lag: Duration) -> Self {
+        self.lag_hard_limit = Some(lag);
+        self
+    }
+
+    /// While fewer replicas than this are within the lag threshold, those that lag least serve with them, up to the
+    /// [hard limit](Self::lag_hard_limit). Keeps capacity when all lag, at the price of older data. Default: 0, and the
+    /// threshold is strict.
+    pub fn min_replicas(mut self, replicas: usize) -> Self {
+        self.min_replicas = replicas;
+        self
+    }
+
+    /// When a replica that fails the work sent to it is taken out for a while. Default: [`Ejection::default`].
+    pub fn ejection(mut self, ejection: Ejection) -> Self {
+        self.ejection = ejection;
         self
     }
 
@@ -147,8 +256,15 @@ impl RouterBuilder {
         self
     }
 
+    /// How long a node that is removed waits for the handles that are out before their connections are cut. Longer lets long
+    /// queries end; shorter frees the server sooner. Zero cuts at once. Default: 30 s.
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
     /// How often each node is probed: a lagging or lost replica is noticed this much later, at one small query each time.
-    /// At most half of the lag threshold. Default: 250 ms, but a quarter of the lag threshold when that is less, and never
+    /// At most the [lag recovery](Self::lag_recovery). Default: 250 ms, but half of the lag recovery when that is less, and never
     /// under 10 ms.
     pub fn probe_interval(mut self, interval: Duration) -> Self {
         self.probe_interval = Some(interval);
@@ -162,6 +278,14 @@ impl RouterBuilder {
         self
     }
 
+    /// The longest time between two probes of a node that is down: they become rarer the longer it is. Shorter finds it sooner
+    /// when it is back; longer spares whoever is starting it. At least the probe interval. Default: 2 s, or the probe interval if
+    /// that is longer.
+    pub fn probe_backoff(mut self, longest: Duration) -> Self {
+        self.probe_backoff = Some(longest);
+        self
+    }
+
     /// Checks the settings.
     ///
     /// # Errors
@@ -169,291 +293,5 @@ impl RouterBuilder {
     /// Everything that is wrong with them, each with the name of its setter.
     pub fn config(self) -> Result<Config, ConfigError> {
         self.check(Faults::named_by(Key::setter))
-    }
-
-    pub(super) fn check(self, mut faults: Faults) -> Result<Config, ConfigError> {
-        let Self {
-            primary,
-            replicas,
-            read_replicas_enabled,
-            pool_size,
-            checkout_timeout,
-            connect_timeout,
-            retry_budget,
-            load_balancing,
-            lag_threshold,
-            fallback,
-            probe_interval,
-            probe_timeout,
-        } = self;
-
-        if primary.is_none() {
-            faults.add(Key::Primary(Part::Url), "is missing", URL_WANTED);
-        }
-        let mut names = HashMap::new();
-        let primary = primary.and_then(|node| check_node(node, Key::Primary, &mut names, &mut faults));
-        let replicas = replicas
-            .into_iter()
-            .enumerate()
-            .filter_map(|(i, node)| check_node(node, |part| Key::Replica(i, part), &mut names, &mut faults))
-            .collect();
-
-        if pool_size == 0 {
-            faults.add(Key::PoolSize, "is 0", "1 connection or more");
-        }
-        check_duration(Key::CheckoutTimeout, checkout_timeout, DAY, &mut faults);
-        check_duration(Key::ConnectTimeout, connect_timeout, DAY, &mut faults);
-        if !(0.0..=1.0).contains(&retry_budget.share) {
-            faults.add(Key::RetryBudget, "its share is out of range", "a share from 0 to 1");
-        }
-        check_duration(Key::LagThreshold, lag_threshold, DAY, &mut faults);
-        check_duration(Key::ProbeTimeout, probe_timeout, MINUTE, &mut faults);
-
-        let health = HealthPolicy::with_lag_threshold(lag_threshold);
-        if let Some(interval) = probe_interval {
-            check_duration(Key::ProbeInterval, interval, DAY, &mut faults);
-            // The bound of a replica that keeps up still includes one interval: it has to pass for recovered.
-            if interval > health.lag_recovery && !lag_threshold.is_zero() {
-                let threshold = faults.name(Key::LagThreshold);
-                let problem = format!("{} ms is too long to tell lag by", interval.as_millis());
-                let most = health.lag_recovery.as_millis();
-                faults.add(
-                    Key::ProbeInterval,
-                    problem,
-                    format!("at most half of {threshold}, {most} milliseconds"),
-                );
-            }
-        }
-
-        let config = primary.map(|primary| Config {
-            primary,
-            replicas,
-            read_replicas_enabled,
-            pool_size,
-            checkout_timeout,
-            connect_timeout,
-            retry_budget,
-            load_balancing,
-            fallback,
-            probe_interval: probe_interval.unwrap_or_else(|| default_probe_interval(lag_threshold)),
-            probe_timeout,
-            health,
-        });
-        faults.result(config)
-    }
-}
-
-fn default_probe_interval(lag_threshold: Duration) -> Duration {
-    (lag_threshold / 4).clamp(Duration::from_millis(10), Duration::from_millis(250))
-}
-
-fn check_duration(key: Key, value: Duration, most: Duration, faults: &mut Faults) {
-    let millis = value.as_millis();
-    if millis == 0 || value > most {
-        let wanted = format!("from 1 to {} milliseconds", most.as_millis());
-        faults.add(key, format!("{millis} ms is out of range"), wanted);
-    }
-}
-
-impl NodeConfig {
-    /// The node by itself.
-    pub(crate) fn check(self) -> Result<NodeSpec, ConfigError> {
-        let mut faults = Faults::named_by(Key::setter);
-        let spec = check_node(self, |part| Key::Replica(0, part), &mut HashMap::new(), &mut faults);
-        faults.result(spec)
-    }
-}
-
-fn check_node(
-    node: NodeConfig,
-    key: impl Fn(Part) -> Key,
-    names: &mut HashMap<Arc<str>, Key>,
-    faults: &mut Faults,
-) -> Option<NodeSpec> {
-    let NodeConfig { url, name, weight } = node;
-    let url = url.trim();
-    if url.is_empty() {
-        faults.add(key(Part::Url), "is empty", URL_WANTED);
-        return None;
-    }
-    let endpoint = match Endpoint::parse(url) {
-        Ok(endpoint) => endpoint,
-        Err(error) => {
-            faults.add(key(Part::Url), error.to_string(), URL_WANTED);
-            return None;
-        }
-    };
-
-    // A name given in code is at fault as a name; one taken from the URL as the URL.
-    let named_by = if name.is_some() { key(Part::Name) } else { key(Part::Url) };
-    let name: Arc<str> = name.map_or_else(|| endpoint.host_port(), |name| name.trim().to_owned()).into();
-    if name.is_empty() || name.contains(char::is_control) {
-        faults.add(named_by, "is empty or not printable", "a name of printable characters");
-    } else if let Some(other) = names.insert(Arc::clone(&name), named_by) {
-        let problem = format!("makes a second node named {name}, after {}", faults.name(other));
-        faults.add(named_by, problem, "another server, or a name of its own for each node");
-    }
-    Some(NodeSpec { name, endpoint, weight, zone: None })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::Fault, *};
-
-    const PRIMARY: &str = "postgres://app:hunter2@primary/chat";
-
-    fn ms(millis: u64) -> Duration {
-        Duration::from_millis(millis)
-    }
-
-    fn keys(builder: RouterBuilder) -> Vec<String> {
-        match builder.config() {
-            Ok(_) => vec![],
-            Err(error) => error.faults().iter().map(|fault| fault.key().to_owned()).collect(),
-        }
-    }
-
-    fn minimal() -> RouterBuilder {
-        RouterBuilder::default().primary(PRIMARY)
-    }
-
-    #[test]
-    fn defaults_are_as_documented() {
-        let config = minimal().config().expect("a primary is enough");
-        assert_eq!(&*config.primary.name, "primary:5432");
-        assert_eq!((config.primary.weight, config.replicas.len()), (1, 0));
-        assert!(config.read_replicas_enabled);
-        assert_eq!(config.pool_size, 10);
-        assert_eq!((config.checkout_timeout, config.connect_timeout), (ms(5000), ms(3000)));
-        assert!(matches!(config.load_balancing, LoadBalancing::RoundRobin));
-        assert_eq!(config.fallback, Fallback::Primary);
-        assert_eq!((config.health.lag_threshold, config.health.lag_recovery), (ms(1000), ms(500)));
-        assert_eq!((config.probe_interval, config.probe_timeout), (ms(250), ms(500)));
-    }
-
-    #[test]
-    fn probing_keeps_pace_with_the_lag_threshold_unless_told_otherwise() {
-        for (threshold, interval) in [(60_000, 250), (1000, 250), (400, 100), (20, 10), (1, 10)] {
-            let config = minimal().lag_threshold(ms(threshold)).config().expect("valid");
-            assert_eq!(config.probe_interval, ms(interval), "threshold {threshold}");
-        }
-        let no_threshold = minimal().lag_threshold(Duration::ZERO).probe_interval(ms(200));
-        assert_eq!(keys(no_threshold), ["lag_threshold"], "nothing is said about what follows from a fault");
-        assert!(minimal().lag_threshold(ms(400)).probe_interval(ms(200)).config().is_ok());
-        let error = minimal().lag_threshold(ms(400)).probe_interval(ms(201)).config().expect_err("too long");
-        assert_eq!(
-            error.to_string(),
-            "probe_interval: 201 ms is too long to tell lag by; wanted: at most half of lag_threshold, 200 milliseconds"
-        );
-    }
-
-    #[test]
-    fn every_setting_arrives() {
-        #[derive(Debug)]
-        struct First;
-        impl Strategy for First {
-            fn pick(&self, _: &crate::Candidates, _: &mut dyn rand::Rng) -> usize {
-                0
-            }
-        }
-        let config = minimal()
-            .replica(NodeConfig::new("postgres://app@replica/chat").name(" a ").weight(0))
-            .replica(String::from("postgres://app@replica:5433/chat"))
-            .read_replicas_enabled(false)
-            .pool_size(3)
-            .checkout_timeout(ms(11))
-            .connect_timeout(ms(12))
-            .strategy(First)
-            .lag_threshold(ms(200))
-            .fallback(Fallback::Fail)
-            .probe_interval(ms(13))
-            .probe_timeout(ms(14))
-            .config()
-            .expect("valid");
-        let replicas: Vec<_> = config.replicas.iter().map(|node| (&*node.name, node.weight)).collect();
-        assert_eq!(replicas, [("a", 0), ("replica:5433", 1)]);
-        assert!(!config.read_replicas_enabled);
-        assert_eq!(config.pool_size, 3);
-        assert_eq!((config.checkout_timeout, config.connect_timeout), (ms(11), ms(12)));
-        assert!(matches!(config.load_balancing, LoadBalancing::Custom(_)));
-        assert_eq!(config.fallback, Fallback::Fail);
-        assert_eq!((config.health.lag_threshold, config.health.lag_recovery), (ms(200), ms(100)));
-        assert_eq!((config.probe_interval, config.probe_timeout), (ms(13), ms(14)));
-    }
-
-    #[test]
-    fn every_fault_is_reported_at_once() {
-        let error = RouterBuilder::default()
-            .replica("mysql://hunter2@replica/chat")
-            .replica(NodeConfig::new("postgres://app:hunter2@a/chat").name(" "))
-            .replica("postgres://app:hunter2@b,c/chat")
-            .replica(NodeConfig::new("  ").name("hollow"))
-            .replica(NodeConfig::new("postgres://app:hunter2@d/chat").name("twin"))
-            .replica(NodeConfig::new("postgres://app:hunter2@e/chat").name("twin"))
-            .replica("postgres://app:hunter2@f/chat")
-            .replica("postgres://app:hunter2@f:5432/chat")
-            .read_replicas_enabled(false)
-            .pool_size(0)
-            .checkout_timeout(Duration::ZERO)
-            .connect_timeout(Duration::MAX)
-            .lag_threshold(Duration::from_micros(999))
-            .probe_interval(Duration::ZERO)
-            .probe_timeout(ms(60_001))
-            .config()
-            .expect_err("nothing is right");
-        let keys: Vec<_> = error.faults().iter().map(Fault::key).collect();
-        assert_eq!(
-            keys,
-            [
-                "primary.url",
-                "replica[0].url",
-                "replica[1].name",
-                "replica[2].url",
-                "replica[3].url",
-                "replica[5].name",
-                "replica[7].url",
-                "pool_size",
-                "checkout_timeout",
-                "connect_timeout",
-                "lag_threshold",
-                "probe_timeout",
-                "probe_interval",
-            ]
-        );
-        let text = error.to_string();
-        assert_eq!(text.lines().count(), keys.len(), "{text}");
-        for line in [
-            "primary.url: is missing; wanted: a URL like postgres://user:password@host:5432/database, with reserved characters percent-encoded",
-            "replica[5].name: makes a second node named twin, after replica[4].name; wanted: another server, or a name of its own for each node",
-            "replica[7].url: makes a second node named f:5432, after replica[6].url; wanted: another server, or a name of its own for each node",
-            "pool_size: is 0; wanted: 1 connection or more",
-            "checkout_timeout: 0 ms is out of range; wanted: from 1 to 86400000 milliseconds",
-            "probe_timeout: 60001 ms is out of range; wanted: from 1 to 60000 milliseconds",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
-        }
-        assert!(!format!("{text}{error:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn replicas_are_checked_even_when_they_are_off() {
-        let builder = minimal().replica("nonsense").read_replicas_enabled(false);
-        assert_eq!(keys(builder), ["replica[0].url"]);
-    }
-
-    #[test]
-    fn names_are_checked() {
-        let named = |name: &str| minimal().replica(NodeConfig::new("postgres://app@a/chat").name(name));
-        assert_eq!(keys(named("a\nb")), ["replica[0].name"]);
-        assert_eq!(keys(named("primary:5432")), ["replica[0].name"]);
-        assert_eq!(keys(named("zürich-1")), [""; 0]);
-    }
-
-    #[test]
-    fn no_secret_shows() {
-        let builder = minimal().replica("postgres://app:hunter2@a/chat?password=hunter2");
-        let builder_text = format!("{builder:?}");
-        let config = builder.config().expect("valid");
-        assert!(!format!("{builder_text}{config:?}").contains("hunter2"));
     }
 }

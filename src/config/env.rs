@@ -1,17 +1,24 @@
 //! Settings from the environment.
 //!
-//! The variables are `DATABASE_URL`, `DB_READ_REPLICA_URLS`, `DB_READ_REPLICAS_ENABLED`, `DB_REPLICA_LAG_THRESHOLD_MS`,
-//! `DB_LOAD_BALANCING`, `DB_READ_FALLBACK`, `DB_POOL_SIZE`, `DB_CHECKOUT_TIMEOUT_MS`, `DB_CONNECT_TIMEOUT_MS`,
-//! `DB_PROBE_INTERVAL_MS` and `DB_PROBE_TIMEOUT_MS`; what each means stands at [`Config::from_env`]. [`VARIABLES`] is the one
-//! place that connects them with the settings of [`RouterBuilder`].
+//! The variables are `DATABASE_URL`, `DB_READ_REPLICA_URLS`, `DB_READ_REPLICA_DNS`, `DB_DISCOVERY_INTERVAL_MS`,
+//! `DB_READ_REPLICAS_ENABLED`, `DB_REPLICA_LAG_THRESHOLD_MS`, `DB_REPLICA_LAG_RECOVERY_MS`, `DB_REPLICA_LAG_THRESHOLD_BYTES`,
+//! `DB_REPLICA_LAG_RECOVERY_BYTES`, `DB_REPLICA_LAG_HARD_LIMIT_MS`, `DB_UNVERIFIED_LAG`, `DB_MIN_REPLICAS`, `DB_EJECTION`,
+//! `DB_LOAD_BALANCING`, `DB_SLOW_START_MS`, `DB_ZONE`, `DB_MIN_ZONE_REPLICAS`, `DB_READ_FALLBACK`, `DB_POOL_SIZE`,
+//! `DB_CHECKOUT_TIMEOUT_MS`, `DB_CONNECT_TIMEOUT_MS`, `DB_DRAIN_TIMEOUT_MS`, `DB_PROBE_INTERVAL_MS`, `DB_PROBE_TIMEOUT_MS` and
+//! `DB_PROBE_BACKOFF_MS`; what each means stands at [`Config::from_env`]. [`VARIABLES`] is the one place that connects them
+//! with the settings of [`RouterBuilder`].
 
 use super::{
     Config, ConfigError, RouterBuilder,
-    fault::{Faults, Key, Part},
+    fault::{Faults, Key, Part, Unusable},
 };
-use crate::balance::LoadBalancing;
-use crate::topology::Fallback;
-use std::{env, ffi::OsString, str::FromStr, time::Duration};
+use crate::{
+    balance::LoadBalancing,
+    discovery::DnsDiscovery,
+    health::{Ejection, UnverifiedLag},
+    topology::Fallback,
+};
+use std::{env, ffi::OsString, str::FromStr, sync::Arc, time::Duration};
 
 impl Config {
     /// The configuration in the environment of this process.
@@ -20,15 +27,29 @@ impl Config {
     /// |---|---|---|
     /// | `DATABASE_URL` | URL of the primary | required |
     /// | `DB_READ_REPLICA_URLS` | URLs of the replicas, separated by commas; a comma inside a URL is written `%2C` | none |
+    /// | `DB_READ_REPLICA_DNS` | URL whose host name is looked up again and again, each address a replica: see [`DnsDiscovery`] | none |
+    /// | `DB_DISCOVERY_INTERVAL_MS` | milliseconds; see [`discovery_interval`](RouterBuilder::discovery_interval) | `30000` |
     /// | `DB_READ_REPLICAS_ENABLED` | `true`, `1`, `on`, `yes` or `false`, `0`, `off`, `no`: whether replicas serve reads | `false` |
     /// | `DB_REPLICA_LAG_THRESHOLD_MS` | milliseconds; see [`lag_threshold`](RouterBuilder::lag_threshold) | `1000` |
+    /// | `DB_REPLICA_LAG_RECOVERY_MS` | milliseconds; see [`lag_recovery`](RouterBuilder::lag_recovery) | half of the threshold |
+    /// | `DB_REPLICA_LAG_THRESHOLD_BYTES` | bytes; see [`lag_threshold_bytes`](RouterBuilder::lag_threshold_bytes) | none |
+    /// | `DB_REPLICA_LAG_RECOVERY_BYTES` | bytes; see [`lag_recovery_bytes`](RouterBuilder::lag_recovery_bytes) | half of the threshold |
+    /// | `DB_REPLICA_LAG_HARD_LIMIT_MS` | milliseconds; see [`lag_hard_limit`](RouterBuilder::lag_hard_limit) | ten times the threshold |
+    /// | `DB_UNVERIFIED_LAG` | `keep`, `exclude` or `serve`: see [`UnverifiedLag`] | `keep` |
+    /// | `DB_MIN_REPLICAS` | replicas; see [`min_replicas`](RouterBuilder::min_replicas) | `0` |
+    /// | `DB_EJECTION` | `on` or `off`, and the other words for it: see [`Ejection`] | `on` |
     /// | `DB_LOAD_BALANCING` | `round_robin`, `random`, `least_connections` or `weighted` | `round_robin` |
-    /// | `DB_READ_FALLBACK` | `primary` or `fail`: see [`Fallback`] | `primary` |
+    /// | `DB_SLOW_START_MS` | milliseconds; see [`slow_start`](RouterBuilder::slow_start) | `10000` |
+    /// | `DB_ZONE` | name of the zone of this process; see [`zone`](RouterBuilder::zone) | none |
+    /// | `DB_MIN_ZONE_REPLICAS` | replicas; see [`min_zone_replicas`](RouterBuilder::min_zone_replicas) | `1` |
+    /// | `DB_READ_FALLBACK` | `primary`, `least_lagged` or `fail`: see [`Fallback`] | `primary` |
     /// | `DB_POOL_SIZE` | connections in each pool; see [`pool_size`](RouterBuilder::pool_size) | `10` |
     /// | `DB_CHECKOUT_TIMEOUT_MS` | milliseconds; see [`checkout_timeout`](RouterBuilder::checkout_timeout) | `5000` |
     /// | `DB_CONNECT_TIMEOUT_MS` | milliseconds; see [`connect_timeout`](RouterBuilder::connect_timeout) | `3000` |
+    /// | `DB_DRAIN_TIMEOUT_MS` | milliseconds; see [`drain_timeout`](RouterBuilder::drain_timeout) | `30000` |
     /// | `DB_PROBE_INTERVAL_MS` | milliseconds; see [`probe_interval`](RouterBuilder::probe_interval) | `250`, less for a low lag threshold |
     /// | `DB_PROBE_TIMEOUT_MS` | milliseconds; see [`probe_timeout`](RouterBuilder::probe_timeout) | `500` |
+    /// | `DB_PROBE_BACKOFF_MS` | milliseconds; see [`probe_backoff`](RouterBuilder::probe_backoff) | `2000`, or the probe interval if longer |
     ///
     /// Space around a value is ignored. The URLs of replicas are checked even while replicas are not enabled.
     ///
@@ -72,8 +93,8 @@ impl Config {
                 Some("") if key == Key::Replicas => {}
                 Some("") => faults.add(key, "is empty", "a value, or the variable left unset"),
                 Some(value) => {
-                    if let Err(Unusable { problem, wanted }) = set(&mut builder, value) {
-                        faults.add(key, problem, wanted);
+                    if let Err(unusable) = set(&mut builder, value) {
+                        faults.add_unusable(key, unusable);
                     }
                 }
             }
@@ -91,13 +112,7 @@ struct Variable {
     set: fn(&mut RouterBuilder, &str) -> Result<(), Unusable>,
 }
 
-/// Text that is no value of its variable. It is not repeated: a URL may have ended up in the wrong variable.
-struct Unusable {
-    problem: &'static str,
-    wanted: String,
-}
-
-const VARIABLES: [Variable; 11] = [
+const VARIABLES: [Variable; 25] = [
     Variable {
         name: "DATABASE_URL",
         key: Key::Primary(Part::Url),
@@ -115,6 +130,16 @@ const VARIABLES: [Variable; 11] = [
         },
     },
     Variable {
+        name: "DB_READ_REPLICA_DNS",
+        key: Key::Discovery,
+        set: |builder, url| DnsDiscovery::parse(url).map(|dns| builder.discovery = vec![Arc::new(dns)]),
+    },
+    Variable {
+        name: "DB_DISCOVERY_INTERVAL_MS",
+        key: Key::DiscoveryInterval,
+        set: |builder, text| millis(text).map(|interval| builder.discovery_interval = interval),
+    },
+    Variable {
         name: "DB_READ_REPLICAS_ENABLED",
         key: Key::ReadReplicasEnabled,
         set: |builder, text| flag(text).map(|enabled| builder.read_replicas_enabled = enabled),
@@ -125,9 +150,65 @@ const VARIABLES: [Variable; 11] = [
         set: |builder, text| millis(text).map(|lag| builder.lag_threshold = lag),
     },
     Variable {
+        name: "DB_REPLICA_LAG_RECOVERY_MS",
+        key: Key::LagRecovery,
+        set: |builder, text| millis(text).map(|lag| builder.lag_recovery = Some(lag)),
+    },
+    Variable {
+        name: "DB_REPLICA_LAG_THRESHOLD_BYTES",
+        key: Key::LagThresholdBytes,
+        set: |builder, text| number(text, "bytes").map(|bytes| builder.lag_threshold_bytes = Some(bytes)),
+    },
+    Variable {
+        name: "DB_REPLICA_LAG_RECOVERY_BYTES",
+        key: Key::LagRecoveryBytes,
+        set: |builder, text| number(text, "bytes").map(|bytes| builder.lag_recovery_bytes = Some(bytes)),
+    },
+    Variable {
+        name: "DB_REPLICA_LAG_HARD_LIMIT_MS",
+        key: Key::LagHardLimit,
+        set: |builder, text| millis(text).map(|lag| builder.lag_hard_limit = Some(lag)),
+    },
+    Variable {
+        name: "DB_UNVERIFIED_LAG",
+        key: Key::UnverifiedLag,
+        set: |builder, text| unverified_lag(text).map(|policy| builder.unverified_lag = policy),
+    },
+    Variable {
+        name: "DB_MIN_REPLICAS",
+        key: Key::MinReplicas,
+        set: |builder, text| number(text, "replicas").map(|replicas| builder.min_replicas = replicas),
+    },
+    Variable {
+        name: "DB_EJECTION",
+        key: Key::Ejection,
+        set: |builder, text| {
+            let ejection = |on| if on { Ejection::default() } else { Ejection::off() };
+            flag(text).map(|on| builder.ejection = ejection(on))
+        },
+    },
+    Variable {
         name: "DB_LOAD_BALANCING",
         key: Key::LoadBalancing,
         set: |builder, text| load_balancing(text).map(|how| builder.load_balancing = how),
+    },
+    Variable {
+        name: "DB_SLOW_START_MS",
+        key: Key::SlowStart,
+        set: |builder, text| millis(text).map(|time| builder.slow_start = time),
+    },
+    Variable {
+        name: "DB_ZONE",
+        key: Key::Zone,
+        set: |builder, zone| {
+            builder.zone = Some(zone.to_owned());
+            Ok(())
+        },
+    },
+    Variable {
+        name: "DB_MIN_ZONE_REPLICAS",
+        key: Key::MinZoneReplicas,
+        set: |builder, text| number(text, "replicas").map(|replicas| builder.min_zone_replicas = replicas),
     },
     Variable {
         name: "DB_READ_FALLBACK",
@@ -150,6 +231,11 @@ const VARIABLES: [Variable; 11] = [
         set: |builder, text| millis(text).map(|timeout| builder.connect_timeout = timeout),
     },
     Variable {
+        name: "DB_DRAIN_TIMEOUT_MS",
+        key: Key::DrainTimeout,
+        set: |builder, text| millis(text).map(|timeout| builder.drain_timeout = timeout),
+    },
+    Variable {
         name: "DB_PROBE_INTERVAL_MS",
         key: Key::ProbeInterval,
         set: |builder, text| millis(text).map(|interval| builder.probe_interval = Some(interval)),
@@ -158,6 +244,11 @@ const VARIABLES: [Variable; 11] = [
         name: "DB_PROBE_TIMEOUT_MS",
         key: Key::ProbeTimeout,
         set: |builder, text| millis(text).map(|timeout| builder.probe_timeout = timeout),
+    },
+    Variable {
+        name: "DB_PROBE_BACKOFF_MS",
+        key: Key::ProbeBackoff,
+        set: |builder, text| millis(text).map(|longest| builder.probe_backoff = Some(longest)),
     },
 ];
 
@@ -176,10 +267,7 @@ fn flag(text: &str) -> Result<bool, Unusable> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "on" | "yes" => Ok(true),
         "false" | "0" | "off" | "no" => Ok(false),
-        _ => {
-            let wanted = "true, 1, on or yes, or else false, 0, off or no".to_owned();
-            Err(Unusable { problem: "is neither yes nor no", wanted })
-        }
+        _ => Err(Unusable::new("is neither yes nor no", "true, 1, on or yes, or else false, 0, off or no")),
     }
 }
 
@@ -188,26 +276,37 @@ fn millis(text: &str) -> Result<Duration, Unusable> {
 }
 
 fn number<N: FromStr>(text: &str, of: &str) -> Result<N, Unusable> {
-    let wanted = || format!("a whole number of {of}");
-    text.parse().map_err(|_| Unusable { problem: "is not a number that can be used", wanted: wanted() })
+    let unusable = |_| Unusable::new("is not a number that can be used", format!("a whole number of {of}"));
+    text.parse().map_err(unusable)
 }
 
 fn load_balancing(text: &str) -> Result<LoadBalancing, Unusable> {
     let wanted = || format!("one of {}", LoadBalancing::names());
-    text.parse().map_err(|_| Unusable { problem: "names no load balancing", wanted: wanted() })
+    text.parse().map_err(|_| Unusable::new("names no load balancing", wanted()))
 }
 
 fn fallback(text: &str) -> Result<Fallback, Unusable> {
     match text {
         "primary" => Ok(Fallback::Primary),
+        "least_lagged" => Ok(Fallback::LeastLagged),
         "fail" => Ok(Fallback::Fail),
-        _ => Err(Unusable { problem: "names no fallback", wanted: "one of primary, fail".to_owned() }),
+        _ => Err(Unusable::new("names no fallback", "one of primary, least_lagged, fail")),
+    }
+}
+
+fn unverified_lag(text: &str) -> Result<UnverifiedLag, Unusable> {
+    match text {
+        "keep" => Ok(UnverifiedLag::Keep),
+        "exclude" => Ok(UnverifiedLag::Exclude),
+        "serve" => Ok(UnverifiedLag::Serve),
+        _ => Err(Unusable::new("names no policy", "one of keep, exclude, serve")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{health::LagBytes, lsn::WalBytes};
     use proptest::prelude::*;
     use std::{collections::BTreeSet, os::unix::ffi::OsStringExt};
 
@@ -246,17 +345,84 @@ mod tests {
             ("DB_CONNECT_TIMEOUT_MS", "12"),
             ("DB_PROBE_INTERVAL_MS", "13"),
             ("DB_PROBE_TIMEOUT_MS", "14"),
+            ("DB_PROBE_BACKOFF_MS", "15"),
+            ("DB_READ_REPLICA_DNS", "postgres://app@replicas/chat"),
+            ("DB_DISCOVERY_INTERVAL_MS", "116"),
+            ("DB_REPLICA_LAG_RECOVERY_MS", "17"),
+            ("DB_REPLICA_LAG_THRESHOLD_BYTES", "18"),
+            ("DB_REPLICA_LAG_RECOVERY_BYTES", "8"),
+            ("DB_REPLICA_LAG_HARD_LIMIT_MS", "219"),
+            ("DB_UNVERIFIED_LAG", "serve"),
+            ("DB_MIN_REPLICAS", "2"),
+            ("DB_EJECTION", "off"),
+            ("DB_SLOW_START_MS", "0"),
+            ("DB_DRAIN_TIMEOUT_MS", "0"),
+            ("DB_ZONE", " eu-west-1a "),
+            ("DB_MIN_ZONE_REPLICAS", "4"),
         ])
         .expect("valid");
         let ms = Duration::from_millis;
         let replicas: Vec<_> = config.replicas.iter().map(|node| (&*node.name, node.weight)).collect();
         assert_eq!(replicas, [("a:5432", 1), ("b:5433", 1)]);
         assert!(config.read_replicas_enabled);
-        assert_eq!((config.health.lag_threshold, config.health.lag_recovery), (ms(200), ms(100)));
+        assert_eq!((config.health.lag_threshold, config.health.lag_recovery), (ms(200), ms(17)));
+        let (threshold, recovery) = (WalBytes::new(18), WalBytes::new(8));
+        assert_eq!(config.health.lag_bytes, Some(LagBytes { threshold, recovery }));
+        assert_eq!((config.health.lag_hard_limit, config.health.min_replicas), (ms(219), 2));
+        assert_eq!(config.health.unverified_lag, UnverifiedLag::Serve);
+        assert_eq!(config.health.ejection, Ejection::off());
+        assert_eq!((config.slow_start, config.drain_timeout), (Duration::ZERO, Duration::ZERO));
+        assert_eq!((config.zone.as_deref(), config.min_zone_replicas), (Some("eu-west-1a"), 4));
+        assert_eq!((config.discovery.len(), config.discovery_interval), (1, ms(116)));
         assert!(matches!(config.load_balancing, LoadBalancing::LeastConnections));
         assert_eq!((config.fallback, config.pool_size), (Fallback::Fail, 3));
         assert_eq!((config.checkout_timeout, config.connect_timeout), (ms(11), ms(12)));
         assert_eq!((config.probe_interval, config.probe_timeout), (ms(13), ms(14)));
+        assert_eq!(config.probe_backoff, ms(15));
+    }
+
+    #[test]
+    fn policies_are_named() {
+        for (text, fallback) in [
+            ("primary", Fallback::Primary),
+            ("least_lagged", Fallback::LeastLagged),
+            ("fail", Fallback::Fail),
+        ] {
+            assert_eq!(read([PRIMARY, ("DB_READ_FALLBACK", text)]).expect("valid").fallback, fallback);
+        }
+        for (text, policy) in [
+            ("keep", UnverifiedLag::Keep),
+            ("exclude", UnverifiedLag::Exclude),
+            ("serve", UnverifiedLag::Serve),
+        ] {
+            let config = read([PRIMARY, ("DB_UNVERIFIED_LAG", text)]).expect("valid");
+            assert_eq!(config.health.unverified_lag, policy);
+        }
+        let config = read([PRIMARY, ("DB_EJECTION", "on")]).expect("valid");
+        assert_eq!(config.health.ejection, Ejection::default());
+    }
+
+    #[test]
+    fn a_fault_names_the_variables_that_it_is_held_against() {
+        for (name, value, fault) in [
+            ("DB_REPLICA_LAG_RECOVERY_MS", "2000", "at most DB_REPLICA_LAG_THRESHOLD_MS, 1000 milliseconds"),
+            ("DB_REPLICA_LAG_RECOVERY_BYTES", "1", "both or neither"),
+            ("DB_REPLICA_LAG_HARD_LIMIT_MS", "1", "at least DB_REPLICA_LAG_THRESHOLD_MS, 1000 milliseconds"),
+            ("DB_PROBE_BACKOFF_MS", "1", "at least DB_PROBE_INTERVAL_MS, 250 milliseconds"),
+            (
+                "DB_READ_REPLICA_DNS",
+                "postgres://app@/chat?hostaddr=::1",
+                "a URL with a host name and without `hostaddr`",
+            ),
+        ] {
+            let lines = faults([PRIMARY, (name, value)]);
+            assert!(
+                lines[0].starts_with(&format!("{name}: "))
+                    && lines[0].ends_with(&format!("; wanted: {fault}")),
+                "{lines:?}"
+            );
+            assert_eq!(lines.len(), 1, "{lines:?}");
+        }
     }
 
     /// The names in the first column, and the defaults in the last.
@@ -342,6 +508,8 @@ mod tests {
             ("DB_CONNECT_TIMEOUT_MS", "0"),
             ("DB_PROBE_INTERVAL_MS", "99999999999999999999"),
             ("DB_PROBE_TIMEOUT_MS", "600000"),
+            ("DB_UNVERIFIED_LAG", "trust"),
+            ("DB_ZONE", "postgres://app:hunter2@b/chat"),
         ]);
         let by_key = |key: &str| {
             let found: Vec<_> = lines.iter().filter(|line| line.starts_with(&format!("{key}: "))).collect();
@@ -363,7 +531,9 @@ mod tests {
                 "DB_LOAD_BALANCING",
                 "names no load balancing; wanted: one of round_robin, random, least_connections, weighted",
             ),
-            ("DB_READ_FALLBACK", "names no fallback; wanted: one of primary, fail"),
+            ("DB_READ_FALLBACK", "names no fallback; wanted: one of primary, least_lagged, fail"),
+            ("DB_UNVERIFIED_LAG", "names no policy; wanted: one of keep, exclude, serve"),
+            ("DB_ZONE", "is not the name of a zone; wanted: letters, digits, `-`, `_` and `.`"),
             ("DB_POOL_SIZE", "is not a number that can be used; wanted: a whole number of connections"),
             (
                 "DB_CHECKOUT_TIMEOUT_MS",
@@ -378,7 +548,7 @@ mod tests {
         ] {
             assert_eq!(by_key(key), format!("{key}: {rest}"));
         }
-        assert_eq!(lines.len(), 11, "{lines:#?}");
+        assert_eq!(lines.len(), 13, "{lines:#?}");
     }
 
     #[test]
@@ -423,6 +593,8 @@ mod tests {
         ) {
             let vars = VARIABLES.iter().zip(&wrappings);
             let vars: Vec<_> = vars
+                // A zone is there to be shown; only what cannot be one is not.
+                .filter(|(variable, wrapping)| variable.key != Key::Zone || **wrapping != Some("{}"))
                 .filter_map(|(variable, wrapping)| Some((variable.name, wrapping.as_ref()?.replace("{}", "hunter2"))))
                 .collect();
             let text = match read(vars.iter().map(|(name, value)| (*name, value.as_str()))) {

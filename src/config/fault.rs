@@ -1,6 +1,6 @@
 //! What is wrong with a configuration.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 /// The configuration is wrong: every fault in it, not just the first.
 ///
@@ -15,6 +15,11 @@ impl ConfigError {
     /// The faults, at least one.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
+    }
+
+    /// The one fault is that this text is no value of the setting.
+    pub(crate) fn unusable(key: &str, Unusable { problem, wanted }: Unusable) -> Self {
+        Self { faults: vec![Fault { key: key.to_owned(), problem: problem.into(), wanted: wanted.into() }] }
     }
 }
 
@@ -39,7 +44,8 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The setting: a variable as in `DB_READ_REPLICA_URLS[1]`, or a setter as in `replica[1].url`, both counted from 0.
+    /// The setting: a variable as in `DB_READ_REPLICA_URLS[1]`, or a setter as in `replica[1].url`, both counted from 0; the
+    /// function where there is no setter.
     pub fn key(&self) -> &str {
         &self.key
     }
@@ -51,6 +57,19 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Text that is no value of its setting. It is not repeated: a URL may have ended up in the wrong place.
+#[derive(Debug)]
+pub(crate) struct Unusable {
+    pub(crate) problem: Cow<'static, str>,
+    pub(crate) wanted: Cow<'static, str>,
+}
+
+impl Unusable {
+    pub(crate) fn new(problem: impl Into<Cow<'static, str>>, wanted: impl Into<Cow<'static, str>>) -> Self {
+        Self { problem: problem.into(), wanted: wanted.into() }
+    }
+}
+
 /// What a fault can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
@@ -58,16 +77,34 @@ pub(super) enum Key {
     /// By position.
     Replica(usize, Part),
     Replicas,
+    /// A replica on its own.
+    Added(Part),
     ReadReplicasEnabled,
+    Discovery,
+    DiscoveryInterval,
     PoolSize,
     CheckoutTimeout,
     ConnectTimeout,
     RetryBudget,
     LoadBalancing,
     LagThreshold,
+    LagRecovery,
+    LagThresholdBytes,
+    LagRecoveryBytes,
+    UnverifiedLag,
+    LagHardLimit,
+    MinReplicas,
+    Ejection,
+    /// By setter.
+    EjectionPart(&'static str),
+    SlowStart,
     Fallback,
+    DrainTimeout,
     ProbeInterval,
     ProbeTimeout,
+    ProbeBackoff,
+    Zone,
+    MinZoneReplicas,
 }
 
 /// What of a node a fault is about.
@@ -75,6 +112,7 @@ pub(super) enum Key {
 pub(super) enum Part {
     Url,
     Name,
+    Zone,
 }
 
 impl Key {
@@ -83,21 +121,38 @@ impl Key {
         let part = |part| match part {
             Part::Url => "url",
             Part::Name => "name",
+            Part::Zone => "zone",
         };
         let setter = match self {
             Self::Primary(of) => return format!("primary.{}", part(of)),
             Self::Replica(i, of) => return format!("replica[{i}].{}", part(of)),
+            Self::Added(of) => return format!("replica.{}", part(of)),
+            Self::EjectionPart(of) => return format!("ejection.{of}"),
             Self::Replicas => "replica",
             Self::ReadReplicasEnabled => "read_replicas_enabled",
+            Self::Discovery => "discover",
+            Self::DiscoveryInterval => "discovery_interval",
             Self::PoolSize => "pool_size",
             Self::CheckoutTimeout => "checkout_timeout",
             Self::ConnectTimeout => "connect_timeout",
             Self::RetryBudget => "retry_budget",
             Self::LoadBalancing => "load_balancing",
             Self::LagThreshold => "lag_threshold",
+            Self::LagRecovery => "lag_recovery",
+            Self::LagThresholdBytes => "lag_threshold_bytes",
+            Self::LagRecoveryBytes => "lag_recovery_bytes",
+            Self::UnverifiedLag => "unverified_lag",
+            Self::LagHardLimit => "lag_hard_limit",
+            Self::MinReplicas => "min_replicas",
+            Self::Ejection => "ejection",
+            Self::SlowStart => "slow_start",
             Self::Fallback => "fallback",
+            Self::DrainTimeout => "drain_timeout",
             Self::ProbeInterval => "probe_interval",
             Self::ProbeTimeout => "probe_timeout",
+            Self::ProbeBackoff => "probe_backoff",
+            Self::Zone => "zone",
+            Self::MinZoneReplicas => "min_zone_replicas",
         };
         setter.to_owned()
     }
@@ -121,10 +176,19 @@ impl Faults {
 
     /// Adds a fault, unless one of the same key is there: what follows from that is none of its own.
     pub(super) fn add(&mut self, key: Key, problem: impl Into<String>, wanted: impl Into<String>) {
-        let key = self.name(key);
-        if self.faults.iter().all(|fault| fault.key != key) {
+        if !self.has(key) {
+            let key = self.name(key);
             self.faults.push(Fault { key, problem: problem.into(), wanted: wanted.into() });
         }
+    }
+
+    pub(super) fn has(&self, key: Key) -> bool {
+        let key = self.name(key);
+        self.faults.iter().any(|fault| fault.key == key)
+    }
+
+    pub(super) fn add_unusable(&mut self, key: Key, Unusable { problem, wanted }: Unusable) {
+        self.add(key, problem, wanted);
     }
 
     /// The value, if nothing is wrong. A value can be missing only if something is.

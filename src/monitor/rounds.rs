@@ -17,6 +17,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rand::RngExt;
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub(super) struct Rounds {
     settings: Arc<Settings>,
     fleet: Fleet,
     watched: Vec<Watched>,
+    /// What each source of discovery knows of.
+    found: BTreeMap<usize, Vec<NodeSpec>>,
     /// What has changed since the topology was published.
     changes: Vec<Change>,
     /// As published last.
@@ -75,6 +78,7 @@ impl Rounds {
             settings: Arc::clone(&latest.settings),
             fleet: Fleet::new(latest.settings.health.clone()),
             watched: vec![],
+            found: BTreeMap::new(),
             changes: vec![],
             primary: Err(NoPrimary::NotYetKnown),
             running: FuturesUnordered::new(),
@@ -91,7 +95,7 @@ impl Rounds {
         this
     }
 
-    pub(super) async fn run(mut self, commands: Arc<Mutex<mpsc::Receiver<Command>>>) {
+    pub(super) async fn run(mut self, commands: Arc<Mutex<mpsc::UnboundedReceiver<Command>>>) {
         let mut commands = commands.lock().await;
         let alarm = Arc::clone(&self.alarm);
         loop {

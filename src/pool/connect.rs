@@ -5,6 +5,7 @@ use super::tap::PlainTap;
 use super::wire::Wire;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -13,7 +14,8 @@ use tokio_postgres::{Client, Connection, NoTls, Socket};
 
 /// How one node is reached: a parsed connection URL.
 ///
-/// Neither `Debug` nor `Display` shows a password.
+/// Two are equal if they lead to the same server in the same way: as the same user, with the same password and options.
+/// `Debug` shows no password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     config: Config,
@@ -48,6 +50,8 @@ pub(crate) enum ConnectError {
     #[error("no answer within {}", crate::error::Millis(*.0))]
     TimedOut(Duration),
 }
+
+const DEFAULT_PORT: u16 = 5432;
 
 /// libpq's parameters that are worth naming when tokio-postgres does not take them. Others are not repeated: what looks
 /// like a parameter may be the rest of a password that was not percent-encoded.
@@ -122,7 +126,7 @@ impl Endpoint {
 
     /// `host:port`, the default name of a node; a socket's path for a Unix socket.
     pub(crate) fn host_port(&self) -> String {
-        let port = self.config.get_ports().first().copied().unwrap_or(5432);
+        let port = self.port();
         match self.config.get_hosts() {
             [Host::Tcp(host), ..] if host.contains(':') => format!("[{host}]:{port}"),
             [Host::Tcp(host), ..] => format!("{host}:{port}"),
@@ -130,6 +134,64 @@ impl Endpoint {
             [Host::Unix(directory), ..] => format!("{}/.s.PGSQL.{port}", directory.display()),
             [] => format!("localhost:{port}"),
         }
+    }
+
+    /// The host name to look up, and the port; none for a Unix socket, and where the address is given.
+    pub(crate) fn host_name(&self) -> Option<(&str, u16)> {
+        match self.config.get_hosts() {
+            [Host::Tcp(name)] if self.config.get_hostaddrs().is_empty() => Some((name, self.port())),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.config.get_ports().first().copied().unwrap_or(DEFAULT_PORT)
+    }
+
+    /// The server at this address, reached in the same way. What it is called stays the name of the host.
+    pub(crate) fn at(&self, host: &str, address: SocketAddr) -> Self {
+        let from = &self.config;
+        // A place once set in a `Config` cannot be replaced.
+        let mut config = Config::new();
+        config
+            .host(host)
+            .hostaddr(address.ip())
+            .port(address.port())
+            .ssl_mode(from.get_ssl_mode())
+            .ssl_negotiation(from.get_ssl_negotiation())
+            .channel_binding(from.get_channel_binding())
+            .target_session_attrs(from.get_target_session_attrs())
+            .load_balance_hosts(from.get_load_balance_hosts())
+            .keepalives(from.get_keepalives())
+            .keepalives_idle(from.get_keepalives_idle());
+        if let Some(user) = from.get_user() {
+            config.user(user);
+        }
+        if let Some(password) = from.get_password() {
+            config.password(password);
+        }
+        if let Some(name) = from.get_dbname() {
+            config.dbname(name);
+        }
+        if let Some(options) = from.get_options() {
+            config.options(options);
+        }
+        if let Some(name) = from.get_application_name() {
+            config.application_name(name);
+        }
+        if let Some(timeout) = from.get_connect_timeout() {
+            config.connect_timeout(*timeout);
+        }
+        if let Some(timeout) = from.get_tcp_user_timeout() {
+            config.tcp_user_timeout(*timeout);
+        }
+        if let Some(interval) = from.get_keepalives_interval() {
+            config.keepalives_interval(interval);
+        }
+        if let Some(retries) = from.get_keepalives_retries() {
+            config.keepalives_retries(retries);
+        }
+        Self { config, tcp: true }
     }
 
     /// Opens a session for Diesel. The timeout bounds the whole of it, from the socket to the last setting.
@@ -258,6 +320,23 @@ mod tests {
             assert_eq!(endpoint.host_port(), name, "{url}");
             assert!(!format!("{endpoint:?}").contains("hunter2"), "{endpoint:?}");
         }
+    }
+
+    #[test]
+    fn it_leads_elsewhere_in_the_same_way() {
+        let settings = "/chat?options=-c%20work_mem%3D8MB&application_name=x&sslmode=disable&connect_timeout=3\
+             &tcp_user_timeout=4&keepalives=0&keepalives_idle=5&keepalives_interval=6&keepalives_retries=7\
+             &channel_binding=disable&load_balance_hosts=random";
+        let at = |place: &str| Endpoint::parse(&format!("postgres://app:hunter2@{place}{settings}"));
+        let here = at("db-1:6000").expect("valid");
+        let there = here.at("db-2", SocketAddr::from(([10, 0, 0, 7], 5433)));
+        assert_eq!(
+            there.config,
+            at("db-2:5433").expect("valid").config.hostaddr([10, 0, 0, 7].into()).clone()
+        );
+        assert_eq!((here.host_name(), there.host_name()), (Some(("db-1", 6000)), None));
+        assert_ne!(here, there);
+        assert_eq!(Some(here), at("db-1:6000").ok());
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Router {
 
     async fn tell<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        self.shared.commands.send(command(reply)).await.map_err(|_| Error::ShutDown)?;
+        self.shared.commands.send(command(reply)).map_err(|_| Error::ShutDown)?;
         answer.await.map_err(|_| Error::ShutDown)?
     }
 }

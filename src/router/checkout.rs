@@ -184,12 +184,10 @@ impl Shared {
 
     /// Whether writes may go elsewhere than in this topology, which is waited for until then.
     async fn until_changed(&self, topology: &Topology, until: Instant) -> Result<bool, Error> {
-        let changed = self.topology.wait_for(|latest| (!latest.writes_like(topology)).then_some(()));
-        let mut stopped = self.stop.subscribe();
-        tokio::select! {
-            changed = timeout_at(until, changed) => Ok(changed.is_ok()),
-            _ = stopped.wait_for(|stop| *stop) => Err(Error::ShutDown),
-        }
+        let changed = |latest: &Topology| *self.stop.borrow() || !latest.writes_like(topology);
+        let changed = self.topology.wait_for(|latest| changed(latest).then_some(()));
+        let changed = timeout_at(until, changed).await.is_ok();
+        if *self.stop.borrow() { Err(Error::ShutDown) } else { Ok(changed) }
     }
 
     /// Waits until the primary's term is over.

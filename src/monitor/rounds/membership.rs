@@ -24,7 +24,11 @@ impl Rounds {
                 self.reload(nodes, settings);
                 drop(reply.send(Ok(())));
             }
-            Command::Discovered { source, nodes } => self.discovered(source, nodes),
+            Command::Discovered { source, nodes } => {
+                self.found.insert(source, nodes);
+                self.list_found();
+                self.publish();
+            }
         }
     }
 
@@ -75,6 +79,7 @@ impl Rounds {
         for id in gone {
             self.drain(id);
         }
+        self.list_found();
         let place = |id: NodeId| order.iter().position(|other| *other == id).unwrap_or(usize::MAX);
         self.watched.sort_by_key(|watched| place(watched.node.id));
         self.fleet.sort_by_key(place);
@@ -99,20 +104,23 @@ impl Rounds {
         old
     }
 
-    fn discovered(&mut self, source: usize, nodes: Vec<NodeSpec>) {
-        let by = Origin::Discovery(source);
-        let mut found = vec![];
-        for spec in nodes {
-            if self.stays(&spec.name).is_none_or(|there| there.listing.by == by) {
-                found.push(self.list(spec, by, Role::Replica));
+    /// Lists what was found, as long as replicas are wanted. A name that the configuration has, or an earlier source, stays theirs.
+    fn list_found(&mut self) {
+        let enabled = self.settings.read_replicas_enabled;
+        let mut listed = vec![];
+        for (source, nodes) in self.found.clone() {
+            let by = Origin::Discovery(source);
+            for spec in nodes.into_iter().filter(|_| enabled) {
+                if self.stays(&spec.name).is_none_or(|there| there.listing.by == by) {
+                    listed.push(self.list(spec, by, Role::Replica));
+                }
             }
         }
-        let lost = self.watched.iter().filter(|watched| watched.listing.by == by);
-        let lost = lost.map(|watched| watched.node.id).filter(|id| !found.contains(id));
+        let lost = self.watched.iter().filter(|watched| watched.listing.by != Origin::Configuration);
+        let lost = lost.map(|watched| watched.node.id).filter(|id| !listed.contains(id));
         for id in lost.collect::<Vec<_>>() {
             self.drain(id);
         }
-        self.publish();
     }
 
     /// The node of this name that is not being removed.
