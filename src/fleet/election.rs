@@ -152,8 +152,8 @@ impl Election {
         Outcome { standings, writable: writable.into_iter().map(|(id, _)| id).collect() }
     }
 
-    /// The configured primary says which cluster this is. Where it does not answer, at least two others that agree do: one alone
-    /// might be a wrong entry.
+    /// The configured primary says which cluster this is. Where it does not answer, at least two other servers that agree do: one
+    /// alone might be a wrong entry.
     fn identify(&mut self, all: &[Candidate<'_>]) {
         if self.cluster != Cluster::Unknown {
             return;
@@ -164,11 +164,13 @@ impl Election {
             return;
         }
         if all.iter().all(|candidate| candidate.probed) {
-            let mut systems = all.iter().filter_map(|candidate| candidate.seen?.identity.system);
-            let first = systems.next();
-            let others: Vec<_> = systems.collect();
-            if !others.is_empty() && others.iter().all(|other| Some(*other) == first) {
-                self.cluster = Cluster::Known(first);
+            let servers = all.iter().filter_map(|candidate| Some(candidate.seen?.identity));
+            let mut servers = servers.filter(|server| server.system.is_some());
+            let Some(first) = servers.next() else { return };
+            let others: Vec<_> = servers.collect();
+            let agree = others.iter().all(|other| other.system == first.system);
+            if agree && others.iter().any(|other| *other != first) {
+                self.cluster = Cluster::Known(first.system);
             }
         }
     }
