@@ -151,7 +151,8 @@ impl Election {
             let undecided = mem::replace(standing, Standing::Silent);
             *standing = self.rank(candidate, undecided);
         }
-        Outcome { standings, writable: writable.into_iter().map(|(id, _)| id).collect() }
+        let ours = writable.into_iter().filter(|_| matches!(self.cluster, Cluster::Known(_)));
+        Outcome { standings, writable: ours.map(|(id, _)| id).collect() }
     }
 
     /// The configured primary says which cluster this is. Where it does not answer, at least two other servers that agree do: one
