@@ -138,7 +138,8 @@ pub enum Reason {
         /// The timeline of both.
         timeline: u32,
     },
-    /// Writable, but nothing shows that it belongs to the cluster: the configured primary has never answered.
+    /// Nothing shows that it belongs to the cluster: the configured primary has never answered, and the others that answer do not
+    /// confirm it. A standby is refused for this only where others belong to another cluster.
     Unconfirmed,
 }
 
@@ -184,7 +185,7 @@ impl fmt::Display for Reason {
                 write!(f, "split brain: not the only writable node on timeline {timeline}")
             }
             Self::Unconfirmed => f.write_str(
-                "writable, but nothing shows that it is of this cluster: the configured primary has never answered",
+                "nothing shows that it is of this cluster: the configured primary has never answered, and others do not confirm it",
             ),
         }
     }

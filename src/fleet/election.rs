@@ -98,6 +98,8 @@ pub(super) struct Election {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cluster {
     Unknown,
+    /// Servers of several clusters answer, and nothing shows which of them is the one.
+    Disputed,
     /// The system identifier of its servers; `None` where they do not tell it.
     Known(Option<u64>),
 }
@@ -149,13 +151,14 @@ impl Election {
             let undecided = mem::replace(standing, Standing::Silent);
             *standing = self.rank(candidate, undecided);
         }
-        Outcome { standings, writable: writable.into_iter().map(|(id, _)| id).collect() }
+        let ours = writable.into_iter().filter(|_| matches!(self.cluster, Cluster::Known(_)));
+        Outcome { standings, writable: ours.map(|(id, _)| id).collect() }
     }
 
-    /// The configured primary says which cluster this is. Where it does not answer, at least two others that agree do: one alone
-    /// might be a wrong entry.
+    /// The configured primary says which cluster this is. Where it does not answer, at least two other servers that agree do: one
+    /// alone might be a wrong entry.
     fn identify(&mut self, all: &[Candidate<'_>]) {
-        if self.cluster != Cluster::Unknown {
+        if let Cluster::Known(_) = self.cluster {
             return;
         }
         let primary = all.iter().find(|candidate| candidate.listed == Role::Primary);
@@ -163,13 +166,15 @@ impl Election {
             self.cluster = Cluster::Known(seen.identity.system);
             return;
         }
-        if all.iter().all(|candidate| candidate.probed) {
-            let mut systems = all.iter().filter_map(|candidate| candidate.seen?.identity.system);
-            let first = systems.next();
-            let others: Vec<_> = systems.collect();
-            if !others.is_empty() && others.iter().all(|other| Some(*other) == first) {
-                self.cluster = Cluster::Known(first);
-            }
+        self.cluster = Cluster::Unknown;
+        let servers = all.iter().filter_map(|candidate| Some(candidate.seen?.identity));
+        let mut servers = servers.filter(|server| server.system.is_some());
+        let Some(first) = servers.next() else { return };
+        let others: Vec<_> = servers.collect();
+        if others.iter().any(|other| other.system != first.system) {
+            self.cluster = Cluster::Disputed;
+        } else if others.iter().any(|other| *other != first) && all.iter().all(|candidate| candidate.probed) {
+            self.cluster = Cluster::Known(first.system);
         }
     }
 
@@ -208,7 +213,7 @@ impl Election {
         }
         let newest = writable.iter().map(|(_, timeline)| *timeline).max();
         let newest = newest.ok_or(NoPrimary::NobodyWritable)?;
-        if self.cluster == Cluster::Unknown {
+        if !matches!(self.cluster, Cluster::Known(_)) {
             return Err(NoPrimary::Unconfirmed);
         }
         let mut on_it = writable.iter().filter(|(_, timeline)| *timeline == newest);
@@ -242,6 +247,9 @@ impl Election {
                 _ => Reason::SplitBrain { timeline: timeline.unwrap_or_default() },
             }),
             (Standing::Standby, Writer::Nobody(NoPrimary::NotYetKnown)) => Standing::Undecided,
+            (Standing::Standby, _) if self.cluster == Cluster::Disputed => {
+                Standing::Refused(Reason::Unconfirmed)
+            }
             (Standing::Standby, _) => match (timeline, primary) {
                 (Some(follows), Some(primary)) if follows != primary => {
                     Standing::Astray(Reason::OtherTimeline { follows, primary })

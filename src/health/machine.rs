@@ -296,3 +296,647 @@ fn behind(policy: &HealthPolicy, lag: Lag, bytes_decide: bool) -> Reason {
         (None, _) => Reason::LagUnknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::{LagBytes, LsnClock};
+    use crate::lsn::Lsn;
+    use HealthState::*;
+    use proptest::prelude::*;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// A standby's answer whose bound is this many milliseconds, or unknown; `observed` is whether the primary answers.
+    fn lag(bound: Option<u64>, observed: bool) -> ProbeOutcome {
+        behind(bound, 1, observed)
+    }
+
+    /// The same, with this much log to replay.
+    fn behind(bound: Option<u64>, bytes: u64, observed: bool) -> ProbeOutcome {
+        let start = Instant::now();
+        let mut clock = LsnClock::default();
+        let replayed = Lsn::new(if bound.is_some() { 100 } else { 99 });
+        clock.sample(start, Lsn::new(100));
+        clock.sample(start, Lsn::new(replayed.get() + bytes));
+        if !observed {
+            clock.missed();
+        }
+        ProbeOutcome::Standby(clock.lag(replayed, start + ms(bound.unwrap_or(0))))
+    }
+
+    fn at_most(bound: u64) -> ProbeOutcome {
+        lag(Some(bound), true)
+    }
+
+    fn unobserved(bound: u64) -> ProbeOutcome {
+        lag(Some(bound), false)
+    }
+
+    fn refused() -> ProbeOutcome {
+        ProbeOutcome::Failed("connection refused".into())
+    }
+
+    fn full() -> ProbeOutcome {
+        ProbeOutcome::Full("too many clients".into())
+    }
+
+    fn timed_out(probes: u32) -> ProbeOutcome {
+        ProbeOutcome::TimedOut { probes, after: ms(500) }
+    }
+
+    fn timeout() -> ProbeOutcome {
+        timed_out(1)
+    }
+
+    fn deposed() -> ProbeOutcome {
+        ProbeOutcome::Refused(Reason::Deposed { timeline: 1, primary: 2 })
+    }
+
+    fn astray() -> ProbeOutcome {
+        ProbeOutcome::Astray(Reason::OtherTimeline { follows: 1, primary: 2 })
+    }
+
+    fn primary() -> ProbeOutcome {
+        ProbeOutcome::Primary
+    }
+
+    fn too_many_failures() -> Reason {
+        Reason::FailedInARow { failures: 5 }
+    }
+
+    /// A node, the settings and the time.
+    struct Watch {
+        node: NodeHealth,
+        policy: HealthPolicy,
+        now: Instant,
+    }
+
+    impl Watch {
+        fn new(policy: HealthPolicy) -> Self {
+            Self { node: NodeHealth::new(), policy, now: Instant::now() }
+        }
+
+        fn observe(&mut self, probe: ProbeOutcome) -> Option<Transition> {
+            self.node.observe(&self.policy, self.now, probe)
+        }
+
+        fn eject(&mut self) -> Option<Transition> {
+            self.node.eject(&self.policy, self.now, too_many_failures())
+        }
+
+        /// The state after this probe.
+        fn then(&mut self, probe: ProbeOutcome) -> HealthState {
+            self.observe(probe);
+            self.node.state()
+        }
+    }
+
+    /// A node that has gone through these probes.
+    fn after_with(policy: HealthPolicy, probes: impl IntoIterator<Item = ProbeOutcome>) -> Watch {
+        let mut watch = Watch::new(policy);
+        for probe in probes {
+            watch.observe(probe);
+        }
+        watch
+    }
+
+    fn after(probes: impl IntoIterator<Item = ProbeOutcome>) -> Watch {
+        after_with(HealthPolicy::default(), probes)
+    }
+
+    fn ejected() -> Watch {
+        let mut watch = after([at_most(10)]);
+        watch.eject();
+        watch
+    }
+
+    fn in_state(state: HealthState) -> Watch {
+        let watch = match state {
+            Unproven => after([]),
+            Healthy => after([at_most(10)]),
+            Lagging => after([at_most(1001)]),
+            Unreachable => after([refused()]),
+            Refused => after([deposed()]),
+            Ejected => ejected(),
+            Draining => {
+                let mut watch = after([at_most(10)]);
+                watch.node.drain(watch.now);
+                watch
+            }
+        };
+        assert_eq!(watch.node.state(), state);
+        watch
+    }
+
+    /// Every state against every outcome: the state after one probe, and after the same probe once more. An ejection that is not
+    /// over hides nothing but health.
+    #[test]
+    fn every_state_meets_every_outcome() {
+        const STATES: [HealthState; 6] = [Unproven, Healthy, Lagging, Unreachable, Refused, Ejected];
+        type Row = (&'static str, fn() -> ProbeOutcome, [(HealthState, HealthState); 6]);
+        let good = [
+            (Healthy, Healthy),
+            (Healthy, Healthy),
+            (Lagging, Healthy),
+            (Unreachable, Healthy),
+            (Refused, Healthy),
+            (Ejected, Ejected),
+        ];
+        let between = [
+            (Healthy, Healthy),
+            (Healthy, Healthy),
+            (Lagging, Lagging),
+            (Lagging, Lagging),
+            (Lagging, Lagging),
+            (Ejected, Ejected),
+        ];
+        let out = |state| [(state, state); 6];
+        let unverified = [
+            (Unproven, Unproven),
+            (Healthy, Healthy),
+            (Lagging, Lagging),
+            (Lagging, Lagging),
+            (Lagging, Lagging),
+            (Ejected, Ejected),
+        ];
+        let unproven_or_lagging = [
+            (Unproven, Unproven),
+            (Lagging, Lagging),
+            (Lagging, Lagging),
+            (Lagging, Lagging),
+            (Lagging, Lagging),
+            (Lagging, Lagging),
+        ];
+        let unanswered = [
+            (Unproven, Unreachable),
+            (Healthy, Unreachable),
+            (Lagging, Unreachable),
+            (Unreachable, Unreachable),
+            (Refused, Unreachable),
+            (Ejected, Unreachable),
+        ];
+        let promoted = [good[0], good[1], good[2], good[3], good[4], (Healthy, Healthy)];
+        let rows: [Row; 17] = [
+            ("no lag", || at_most(0), good),
+            ("at recovery", || at_most(500), good),
+            ("over recovery", || at_most(501), between),
+            ("at the threshold", || at_most(1000), between),
+            ("over the threshold", || at_most(1001), out(Lagging)),
+            ("behind all samples", || lag(None, true), unproven_or_lagging),
+            ("fresh, primary unobserved", || unobserved(500), good),
+            ("between, primary unobserved", || unobserved(1000), between),
+            ("over, primary unobserved", || unobserved(1001), unverified),
+            ("unknown, primary unobserved", || lag(None, false), unverified),
+            ("on another timeline", astray, unproven_or_lagging),
+            ("not to serve", deposed, out(Refused)),
+            ("refused", refused, out(Unreachable)),
+            ("timed out", timeout, unanswered),
+            ("timed out twice", || timed_out(2), out(Unreachable)),
+            ("full", full, unanswered),
+            ("primary", primary, promoted),
+        ];
+        for (name, outcome, expected) in rows {
+            for (state, expected) in STATES.into_iter().zip(expected) {
+                let mut watch = in_state(state);
+                let states = (watch.then(outcome()), watch.then(outcome()));
+                assert_eq!(states, expected, "{state}, then twice {name}");
+            }
+            let mut watch = in_state(Draining);
+            assert_eq!(watch.observe(outcome()), None, "{name}");
+            assert_eq!((watch.node.state(), watch.node.reason()), (Draining, &Reason::Removed), "{name}");
+        }
+    }
+
+    #[test]
+    fn transitions_carry_state_and_reason_and_come_once() {
+        let mut watch = after([]);
+        assert_eq!(watch.node.reason(), &Reason::NotProbed);
+        let mut told = vec![];
+        for probe in [
+            at_most(10),
+            at_most(20),
+            unobserved(1200),
+            unobserved(1450),
+            at_most(1700),
+            at_most(1950),
+            at_most(700),
+            at_most(10),
+            at_most(11),
+            timeout(),
+            timeout(),
+            timeout(),
+            refused(),
+            refused(),
+            astray(),
+            astray(),
+            at_most(10),
+            deposed(),
+            deposed(),
+            primary(),
+            primary(),
+        ] {
+            told.extend(watch.observe(probe).map(|t| format!("{} to {}: {}", t.from, t.to, t.reason)));
+        }
+        told.extend(watch.eject().map(|t| format!("{} to {}: {}", t.from, t.to, t.reason)));
+        told.extend(watch.node.drain(watch.now).map(|t| format!("{} to {}: {}", t.from, t.to, t.reason)));
+        told.extend(watch.node.drain(watch.now).map(|t| format!("{} to {}: {}", t.from, t.to, t.reason)));
+        assert_eq!(
+            told,
+            [
+                "unproven to healthy: lag of at most 10 ms",
+                "healthy to healthy: primary unobserved: lag unverified",
+                "healthy to lagging: lag of at most 1700 ms is over the threshold of 1000 ms",
+                "lagging to healthy: lag of at most 11 ms",
+                "healthy to unreachable: 2 probes timed out after 500 ms",
+                "unreachable to unreachable: connection refused",
+                "unreachable to lagging: not known to follow the primary to timeline 2: seen on 1 so far",
+                "lagging to lagging: lag of at most 10 ms is to be confirmed by the next probe",
+                "lagging to refused: writable, but on timeline 1 while the primary is on 2",
+                "refused to healthy: answers and is writable",
+                "healthy to ejected: failed 5 calls in a row",
+                "ejected to draining: being removed",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_reason_follows_the_figures_in_between() {
+        let mut watch = after([at_most(1500)]);
+        for (bound, text) in [
+            (900, "lag of at most 900 ms is not yet down to 500 ms"),
+            (400, "lag of at most 400 ms is to be confirmed by the next probe"),
+            (300, "lag of at most 300 ms"),
+            (900, "lag of at most 900 ms"),
+        ] {
+            watch.observe(at_most(bound));
+            assert_eq!(watch.node.reason().to_string(), text);
+        }
+        let watch = after([timeout(), timeout(), timed_out(2)]);
+        assert_eq!(watch.node.reason().to_string(), "4 probes timed out after 500 ms");
+    }
+
+    #[test]
+    fn anything_in_between_starts_the_count_of_good_probes_anew() {
+        for between in [
+            at_most(501),
+            at_most(1001),
+            unobserved(1001),
+            lag(None, true),
+            astray(),
+            timeout(),
+            full(),
+            refused(),
+            deposed(),
+        ] {
+            let mut watch = after([at_most(1001), at_most(10), between.clone(), at_most(10)]);
+            assert_ne!(watch.node.state(), Healthy, "{between:?}");
+            assert_eq!(watch.then(at_most(10)), Healthy, "{between:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_in_between_forgives_a_timeout() {
+        for (first, second) in [(timeout(), timeout()), (full(), timeout()), (timeout(), full())] {
+            let mut watch = after([at_most(10), first.clone(), at_most(10), second.clone()]);
+            assert_eq!(watch.node.state(), Healthy, "{first:?}, {second:?}");
+            assert_eq!(watch.then(second), Unreachable);
+        }
+    }
+
+    #[test]
+    fn a_good_probe_long_ago_does_not_count_for_the_next_return() {
+        let mut watch = after([at_most(1001), at_most(10), at_most(10), at_most(1001), at_most(10)]);
+        assert_eq!(watch.node.state(), Lagging);
+        assert_eq!(watch.then(at_most(10)), Healthy);
+    }
+
+    #[test]
+    fn the_counts_are_those_of_the_policy() {
+        let policy = HealthPolicy { probes_to_recover: 3, timeouts_to_unreachable: 4, ..Default::default() };
+        let mut watch = after_with(policy, [at_most(10), timeout(), timed_out(2)]);
+        assert_eq!(watch.node.state(), Healthy);
+        let states = [timeout(), at_most(10), primary(), at_most(10)].map(|probe| watch.then(probe));
+        assert_eq!(states, [Unreachable, Unreachable, Unreachable, Healthy]);
+        watch.policy.probes_to_recover = 1;
+        watch.policy.timeouts_to_unreachable = 1;
+        let states = [timeout(), at_most(10)].map(|probe| watch.then(probe));
+        assert_eq!(states, [Unreachable, Healthy]);
+    }
+
+    #[test]
+    fn unverified_lag_has_a_policy_of_its_own() {
+        use UnverifiedLag::*;
+        const STATES: [HealthState; 4] = [Unproven, Healthy, Lagging, Unreachable];
+        for (policy, expected) in [
+            (Keep, [Unproven, Healthy, Lagging, Lagging]),
+            (Exclude, [Unproven, Lagging, Lagging, Lagging]),
+            (Serve, [Healthy, Healthy, Lagging, Healthy]),
+        ] {
+            for unknown in [unobserved(1001), lag(None, false)] {
+                for (state, expected) in STATES.into_iter().zip(expected) {
+                    let mut watch = in_state(state);
+                    watch.policy.unverified_lag = policy;
+                    watch.observe(unknown.clone());
+                    assert_eq!(watch.then(unknown.clone()), expected, "{policy:?}, {state}");
+                    if state != Unreachable || policy == Serve {
+                        assert_eq!(watch.node.reason(), &Reason::LagUnverified, "{policy:?}, {state}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_are_a_criterion_beside_time() {
+        let bytes = |bytes: u64| Lsn::new(0).bytes_behind(Lsn::new(bytes));
+        let limits = LagBytes { threshold: bytes(1000), recovery: bytes(500) };
+        let policy = HealthPolicy { lag_bytes: Some(limits), ..Default::default() };
+        let out =
+            |lag: u64| Reason::BehindBytes { lag: bytes(lag), threshold: bytes(1000), recovery: bytes(500) };
+        let fresh = |lag| Reason::Fresh { lag: ms(lag) };
+        let time = |lag| Reason::Behind { lag: ms(lag), threshold: ms(1000), recovery: ms(500) };
+        let mut watch = after_with(policy, []);
+        for (probe, state, reason) in [
+            (behind(Some(10), 1000, true), Healthy, fresh(10)),
+            (behind(Some(20), 1001, true), Lagging, out(1001)),
+            (behind(Some(20), 501, true), Lagging, out(501)),
+            (behind(Some(20), 500, true), Lagging, time(20)),
+            (behind(Some(30), 500, true), Healthy, fresh(30)),
+            // Bytes that nobody is known to lack in time speak against nobody.
+            (behind(Some(30), 1001, false), Healthy, Reason::LagUnverified),
+            // Of two limits that are passed, time is told.
+            (behind(Some(1001), 1001, true), Lagging, time(1001)),
+            // The worse one decides.
+            (behind(Some(501), 500, true), Lagging, time(501)),
+            (behind(Some(501), 1001, true), Lagging, out(1001)),
+            (behind(Some(500), 500, true), Lagging, time(500)),
+            (behind(Some(500), 500, true), Healthy, fresh(500)),
+            (behind(None, 1, true), Lagging, Reason::LagUnknown),
+        ] {
+            watch.observe(probe);
+            assert_eq!((watch.node.state(), watch.node.reason()), (state, &reason));
+        }
+        let nobody_says = ProbeOutcome::Standby(Lag::unknown(watch.now));
+        let mut watch = after_with(watch.policy.clone(), [behind(Some(10), 1, true), nobody_says]);
+        assert_eq!((watch.node.state(), watch.node.reason()), (Healthy, &Reason::LagUnverified));
+        assert_eq!(watch.then(behind(None, 1, true)), Lagging);
+    }
+
+    #[test]
+    fn an_ejection_ends_with_its_time_and_an_answer() {
+        let mut watch = ejected();
+        assert_eq!(watch.then(at_most(10)), Ejected);
+        watch.now += watch.policy.ejection.duration - ms(1);
+        assert_eq!(watch.then(at_most(10)), Ejected);
+        watch.now += ms(1);
+        for no_answer in [timeout(), full()] {
+            assert_eq!(watch.then(no_answer), Ejected, "nothing has shown that it is any better");
+            assert_eq!(watch.then(at_most(1001)), Lagging, "ejected or not");
+            watch.observe(at_most(10));
+            assert_eq!(watch.then(at_most(10)), Healthy);
+            watch.eject();
+            watch.now += watch.policy.ejection.max_duration;
+        }
+        let told = watch.observe(at_most(10)).expect("it is over");
+        assert_eq!((told.from, told.to, told.reason), (Ejected, Healthy, Reason::Fresh { lag: ms(10) }));
+    }
+
+    #[test]
+    fn an_ejection_outlasts_lag_and_silence() {
+        for meanwhile in [vec![at_most(1001)], vec![refused()], vec![timeout(), timeout()], vec![deposed()]] {
+            let mut watch = ejected();
+            for probe in meanwhile {
+                watch.observe(probe);
+            }
+            assert_ne!(watch.node.state(), Ejected, "the graver matter is told");
+            let states = [at_most(10), at_most(10), at_most(10)].map(|probe| watch.then(probe));
+            assert_eq!(states[1..], [Ejected, Ejected]);
+            assert_eq!(watch.node.reason(), &too_many_failures());
+        }
+    }
+
+    #[test]
+    fn what_a_node_failed_as_a_replica_does_not_count_against_the_primary() {
+        assert_eq!(ejected().then(primary()), Healthy);
+    }
+
+    #[test]
+    fn a_pardon_ends_an_ejection_and_nothing_else() {
+        let mut watch = ejected();
+        let told = watch.node.pardon(watch.now).expect("it was ejected");
+        assert_eq!((told.from, told.to), (Ejected, Healthy));
+        for state in [Unproven, Healthy, Lagging, Unreachable, Refused, Draining] {
+            let mut watch = in_state(state);
+            assert_eq!(watch.node.pardon(watch.now), None);
+            assert_eq!(watch.node.state(), state);
+        }
+    }
+
+    #[test]
+    fn only_the_traffic_of_a_node_that_serves_is_judged_and_only_from_its_return_on() {
+        let failures = |n: u32| Tally { answered: 0, failed: n.into(), failed_in_a_row: n };
+        let mut watch = in_state(Healthy);
+        let judge = |watch: &mut Watch, n| watch.node.judge_traffic(&watch.policy, watch.now, failures(n));
+        assert_eq!(judge(&mut watch, 100), None, "before it was looked at");
+        assert_eq!(judge(&mut watch, 104), None);
+        assert_eq!(judge(&mut watch, 105), Some(Reason::FailedInARow { failures: 5 }));
+        watch.eject();
+        assert_eq!(judge(&mut watch, 200), None);
+        watch.node.pardon(watch.now);
+        assert_eq!(judge(&mut watch, 205), None);
+        watch.observe(refused());
+        assert_eq!(judge(&mut watch, 210), None);
+        watch.observe(at_most(10));
+        watch.observe(at_most(10));
+        assert_eq!((watch.node.state(), judge(&mut watch, 210)), (Healthy, None));
+        assert!(judge(&mut watch, 215).is_some());
+    }
+
+    #[test]
+    fn it_is_known_since_when_a_node_is_healthy() {
+        let mut watch = after([]);
+        assert_eq!(watch.node.healthy_since(), None);
+        let start = watch.now;
+        watch.observe(at_most(10));
+        watch.now += ms(250);
+        watch.observe(at_most(10));
+        watch.observe(unobserved(1001));
+        assert_eq!(watch.node.healthy_since(), Some(start));
+        watch.eject();
+        assert_eq!(watch.node.healthy_since(), None);
+        watch.node.pardon(watch.now);
+        assert_eq!(watch.node.healthy_since(), Some(start + ms(250)));
+        watch.observe(at_most(1001));
+        assert_eq!(watch.node.healthy_since(), None);
+    }
+
+    #[test]
+    fn what_a_node_said_holds_until_it_is_unreachable() {
+        let mut watch = after([at_most(10), timeout()]);
+        assert!(watch.node.answers());
+        watch.observe(timeout());
+        assert!(!watch.node.answers());
+        assert!(after([lag(None, true), timeout()]).node.answers(), "one timeout changes nothing");
+        for state in [Lagging, Refused, Ejected, Draining] {
+            assert!(in_state(state).node.answers(), "{state}");
+        }
+    }
+
+    /// The replicas' probes as the clock and the machine see them together, on virtual time, every 250 ms.
+    #[test]
+    fn an_outage_of_the_primary_makes_no_replica_lag() {
+        let start = Instant::now();
+        let (mut clock, mut watch) = (LsnClock::default(), after([]));
+        for tick in 0..200u32 {
+            let now = start + ms(250) * tick;
+            // Ten seconds of writes unseen while the primary is out of our reach alone; the replica follows closely.
+            let written = u64::from(tick) * 1000;
+            match tick {
+                40..80 => clock.missed(),
+                _ => clock.sample(now, Lsn::new(written)),
+            }
+            let replayed = Lsn::new(written.saturating_sub(1));
+            let state = watch.then(ProbeOutcome::Standby(clock.lag(replayed, now + ms(2))));
+            assert_eq!(state, Healthy, "tick {tick}: {}", watch.node.reason());
+        }
+    }
+
+    /// What happens to a node.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Probe(ProbeOutcome),
+        Eject,
+        Pardon,
+        Wait(u64),
+    }
+
+    fn outcome() -> impl Strategy<Value = ProbeOutcome> {
+        prop_oneof![
+            8 => (0..1600u64, any::<bool>()).prop_map(|(bound, observed)| lag(Some(bound), observed)),
+            1 => any::<bool>().prop_map(|observed| lag(None, observed)),
+            1 => Just(primary()),
+            1 => Just(deposed()),
+            1 => Just(astray()),
+            1 => Just(refused()),
+            1 => Just(full()),
+            2 => Just(timeout()),
+        ]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            12 => outcome().prop_map(Step::Probe),
+            1 => Just(Step::Eject),
+            1 => Just(Step::Pardon),
+            3 => (0..10_000u64).prop_map(Step::Wait),
+        ]
+    }
+
+    fn bound(outcome: &ProbeOutcome) -> Option<Duration> {
+        match outcome {
+            ProbeOutcome::Standby(lag) => lag.time(),
+            ProbeOutcome::Primary => Some(Duration::ZERO),
+            _ => None,
+        }
+    }
+
+    fn is_good(outcome: &ProbeOutcome) -> bool {
+        bound(outcome).is_some_and(|bound| bound <= ms(500))
+    }
+
+    proptest! {
+        #[test]
+        fn invariants_hold_on_random_schedules(steps in prop::collection::vec(step(), 1..120)) {
+            let mut watch = Watch::new(HealthPolicy::default());
+            let mut known = (Unproven, mem::discriminant(&Reason::NotProbed));
+            let mut probes: Vec<ProbeOutcome> = vec![];
+            let mut out_until = None;
+            for step in steps {
+                let before = watch.node.state();
+                let transition = match step.clone() {
+                    Step::Probe(probe) => {
+                        probes.push(probe.clone());
+                        watch.observe(probe)
+                    }
+                    Step::Eject => {
+                        let told = watch.eject();
+                        out_until = Some(watch.now + watch.policy.ejection.duration);
+                        told
+                    }
+                    Step::Pardon => {
+                        out_until = None;
+                        watch.node.pardon(watch.now)
+                    }
+                    Step::Wait(millis) => {
+                        watch.now += ms(millis);
+                        None
+                    }
+                };
+                let state = watch.node.state();
+
+                // What is told is what is, each change once and none left out.
+                let now = (state, mem::discriminant(watch.node.reason()));
+                prop_assert_eq!(transition.is_some(), now != known);
+                if let Some(transition) = transition {
+                    let told = (transition.from, transition.to, &transition.reason);
+                    prop_assert_eq!(told, (before, state, watch.node.reason()));
+                }
+                known = now;
+                prop_assert_eq!(watch.node.healthy_since().is_some(), state == Healthy);
+                prop_assert!(state != Unproven || before == Unproven, "unproven is a beginning");
+
+                let Step::Probe(probe) = step else {
+                    prop_assert!(state == before || matches!((before, state), (Healthy, Ejected) | (Ejected, Healthy)));
+                    continue;
+                };
+                if matches!(probe, ProbeOutcome::Primary) {
+                    out_until = None;
+                }
+                let shown = if state == Ejected { Healthy } else { state };
+                let [.., last] = &probes[..] else { unreachable!("one was pushed") };
+                let previous = probes.len().checked_sub(2).map(|i| &probes[i]);
+                match last {
+                    ProbeOutcome::Failed(_) => prop_assert_eq!(state, Unreachable, "refused acts at once"),
+                    ProbeOutcome::TimedOut { .. } | ProbeOutcome::Full(_) => {
+                        let silent = |probe: &&ProbeOutcome| {
+                            matches!(probe, ProbeOutcome::TimedOut { .. } | ProbeOutcome::Full(_))
+                        };
+                        let in_a_row = previous.filter(silent).is_some();
+                        prop_assert_eq!(state, if in_a_row { Unreachable } else { before });
+                    }
+                    ProbeOutcome::Refused(_) => prop_assert_eq!(state, Refused),
+                    ProbeOutcome::Astray(_) => prop_assert!(matches!(state, Unproven | Lagging)),
+                    ProbeOutcome::Standby(lag) => {
+                        if lag.lacks_newer() && lag.time().is_none_or(|time| time > ms(1000)) {
+                            prop_assert_ne!(shown, Healthy, "serving with lag over the threshold");
+                        }
+                    }
+                    ProbeOutcome::Primary => {}
+                }
+
+                // Nobody serves before the time of its ejection is over.
+                if state == Healthy {
+                    prop_assert!(out_until.is_none_or(|until| watch.now >= until));
+                }
+                // Nobody starts to serve without proof, and nobody returns on less than two good probes in a row.
+                if shown == Healthy && !matches!(before, Healthy | Ejected) {
+                    prop_assert!(bound(last).is_some_and(|bound| bound <= ms(1000)));
+                    if before != Unproven {
+                        prop_assert!(is_good(last) && previous.is_some_and(is_good));
+                    }
+                }
+                // Hysteresis works one way only: two good probes are enough, whatever came before.
+                if is_good(last) && previous.is_some_and(is_good) {
+                    prop_assert_eq!(shown, Healthy);
+                }
+                // A replica that serves leaves only for a cause.
+                if before == Healthy && state != Healthy {
+                    prop_assert!(bound(last).is_none_or(|bound| bound > ms(1000)));
+                }
+            }
+        }
+    }
+}

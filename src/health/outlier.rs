@@ -59,3 +59,98 @@ impl Outlier {
         self.restart();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn tally(answered: u64, failed: u64, failed_in_a_row: u32) -> Tally {
+        Tally { answered, failed, failed_in_a_row }
+    }
+
+    /// What is said of the last one of these tallies, a second apart.
+    fn judge_all(policy: &Ejection, tallies: &[Tally]) -> Option<Reason> {
+        let (mut outlier, mut now, mut said) = (Outlier::default(), Instant::now(), None);
+        for tally in tallies {
+            said = outlier.judge(policy, now, *tally);
+            now += s(1);
+        }
+        said
+    }
+
+    #[test]
+    fn failures_eject_in_a_row_or_by_their_share() {
+        let in_a_row = |failures| Some(Reason::FailedInARow { failures });
+        let ratio = |failed, calls| Some(Reason::ErrorRatio { failed, calls });
+        let start = tally(1000, 1000, 3);
+        for (name, tallies, said) in [
+            ("nothing yet", vec![], None),
+            ("nothing since", vec![start, start], None),
+            ("four in a row", vec![start, tally(1000, 1004, 7)], None),
+            ("five in a row", vec![start, tally(1000, 1005, 8)], in_a_row(5)),
+            (
+                "five in a row, bit by bit",
+                vec![start, tally(1000, 1002, 5), tally(1000, 1005, 8)],
+                in_a_row(5),
+            ),
+            ("five, one answered in between", vec![start, tally(1001, 1005, 4)], None),
+            ("nine of nineteen calls too few", vec![start, tally(1009, 1010, 1)], None),
+            ("half of enough calls", vec![start, tally(1010, 1010, 1)], ratio(10, 20)),
+            ("less than half", vec![start, tally(1011, 1010, 1)], None),
+            ("none failed", vec![start, tally(2000, 1000, 0)], None),
+        ] {
+            assert_eq!(judge_all(&Ejection::default(), &tallies), said, "{name}");
+        }
+        let any = Ejection::default().error_ratio(0.0).min_samples(1);
+        assert_eq!(
+            judge_all(&any, &[start, tally(1100, 1000, 0)]),
+            None,
+            "a node that fails nothing is none"
+        );
+        assert_eq!(judge_all(&any, &[start, tally(1100, 1001, 1)]), ratio(1, 101));
+        let strict = Ejection::default().consecutive_failures(1);
+        assert_eq!(judge_all(&strict, &[start, tally(1100, 1001, 1)]), in_a_row(1));
+    }
+
+    #[test]
+    fn what_is_older_than_the_window_does_not_count() {
+        let policy = Ejection::default().consecutive_failures(1000);
+        for (after, said) in [
+            (0, Some(Reason::ErrorRatio { failed: 20, calls: 20 })),
+            (10, Some(Reason::ErrorRatio { failed: 20, calls: 20 })),
+            (11, None),
+        ] {
+            let (mut outlier, start) = (Outlier::default(), Instant::now());
+            outlier.judge(&policy, start, tally(0, 0, 0));
+            outlier.judge(&policy, start, tally(0, 19, 19));
+            assert_eq!(outlier.judge(&policy, start + s(after), tally(0, 20, 20)), said, "{after} s later");
+        }
+    }
+
+    #[test]
+    fn only_the_window_is_remembered() {
+        let (mut outlier, start) = (Outlier::default(), Instant::now());
+        for second in 0..100 {
+            outlier.judge(&Ejection::default(), start + s(second), tally(second, 0, 0));
+        }
+        assert_eq!(outlier.tallies.len(), 12);
+    }
+
+    #[test]
+    fn ejections_grow_up_to_a_limit_and_are_forgotten_after_a_long_good_time() {
+        let policy = Ejection::default().duration(s(5)).max_duration(s(12));
+        let (mut outlier, mut now) = (Outlier::default(), Instant::now());
+        for (good_for, lasts) in [(0, 5), (0, 10), (11, 12), (11, 12), (12, 5), (0, 10), (1000, 5)] {
+            now += s(good_for);
+            let until = outlier.eject(&policy, now);
+            assert_eq!(until, now + s(lasts), "after {good_for} good seconds");
+            now = until;
+            outlier.readmit(now);
+        }
+    }
+}
