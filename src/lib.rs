@@ -43,7 +43,8 @@
 //! # Contents
 //!
 //! * [Handles](#handles) · [What compiles](#what-compiles) · [The second fence](#the-second-fence)
-//! * [Routing and health](#routing-and-health) · [Configuration](#configuration) · [Errors](#errors)
+//! * [Routing and health](#routing-and-health) · [Retries](#retries) · [Nodes that come and go](#nodes-that-come-and-go)
+//! * [Configuration](#configuration) · [Errors](#errors)
 //! * [Cancelled work and dropped handles](#cancelled-work-and-dropped-handles) · [Migrating](#migrating)
 //! * [Alternatives](#alternatives) · [Limits](#limits)
 //! * [What the types catch, and what they cannot](what_the_types_catch) · [Compiler messages explained](compiler_messages)
@@ -83,14 +84,29 @@
 //! # Routing and health
 //!
 //! A monitor asks every node four times a second, on a connection of its own. A replica serves from its first good probe on. It
-//! leaves as soon as its lag passes the [threshold](RouterBuilder::lag_threshold), when it refuses a connection, or when two
-//! probes in a row get no answer; it returns after two good probes in a row, below half of the threshold. Lag is an upper
-//! bound, taken from the primary's own log positions and one clock; unknown is not zero. While the primary does not answer,
-//! replicas that have all that is known of it go on serving.
+//! leaves as soon as its lag passes the [threshold](RouterBuilder::lag_threshold), when it refuses a connection, when two probes
+//! get no answer, or when it [fails the work](Ejection) sent to it; it returns after two good probes in a row, below half of the
+//! threshold, with a share that [grows](RouterBuilder::slow_start). Lag is an upper bound, taken from the primary's own log
+//! positions and one clock; unknown is not zero. While the primary does not answer, replicas that have all that is known of it go on
+//! serving.
+//!
+//! Roles are observed. When another node of the cluster is writable on a higher timeline, writes go there, and the connections for
+//! writing to the old primary are closed; on the same timeline nobody can tell who is right, and writes fail. A server of another
+//! cluster is never served, nor is a second entry of the same server, nor a standby of a primary that was deposed.
 //!
 //! Among healthy replicas a [`Strategy`] picks. A node that cannot be reached costs a request one attempt: the next is tried
 //! at once, then what the [`Fallback`] policy says. Reads that fall back to the primary have a pool of their own, so they can
 //! never starve writes. [`Router::status`] tells all of this; each change of a node's health is one `tracing` event.
+//!
+//! # Retries
+//!
+//! [`Router::with_read`] runs a closure, and runs it once more elsewhere when its node is lost: safe, since what it is given cannot
+//! write. [`Router::with_write`] runs one in a transaction, once.
+//!
+//! # Nodes that come and go
+//!
+//! [`Router::add_replica`], [`Router::remove_replica`], [`Router::set_weight`] and [`Router::reload`] change the nodes while traffic
+//! flows; a [`Discovery`] does so by itself.
 //!
 //! # Configuration
 //!
@@ -99,8 +115,8 @@
 //!
 //! # Errors
 //!
-//! A request for a connection ends by its deadline with an [`Error`] that names the node: nothing eligible, pool exhausted,
-//! cannot connect, timed out. [`Error::is_unavailable`] tells what may pass, for which a web service answers 503, from a wrong
+//! A request for a connection ends by its deadline with an [`Error`] that says what is wrong: nothing eligible, no primary, pool
+//! exhausted, cannot connect, timed out. [`Error::is_unavailable`] tells what may pass, for which a web service answers 503, from a wrong
 //! configuration, which will not. What fails in a query is Diesel's error, as ever.
 //!
 //! # Cancelled work and dropped handles
@@ -167,9 +183,8 @@
 //!
 //! # Limits
 //!
-//! There is no TLS yet: a URL that asks for it is refused, never served in plain text. Roles are configured and checked: a replica
-//! that was promoted is refused, and writes fail until the configured primary is back. All nodes are named at the start. What was
-//! written a moment ago may not be on a replica yet: read on the [`WriteConn`] where it must be.
+//! There is no TLS yet: a URL that asks for it is refused, never served in plain text. What was written a moment ago may not be on a
+//! replica yet: read on the [`WriteConn`] where it must be. This crate follows promotions; it makes none.
 
 mod balance;
 mod config;
