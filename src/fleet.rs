@@ -4,6 +4,8 @@
 //! no task, pool or clock. Roles are observed: the configuration only says which node was the primary when it was written.
 
 mod election;
+#[cfg(test)]
+mod fixture;
 mod roster;
 
 pub(crate) use election::{NoPrimary, Writer};

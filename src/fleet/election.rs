@@ -275,3 +275,459 @@ impl Standing {
         matches!(self, Self::Astray(_) | Self::Refused(_))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{Answer, primary, standby};
+    use super::*;
+    use tokio::time::Instant;
+
+    /// A node by its name, whose id is its number here; by default configured as a replica, probed and silent.
+    #[derive(Clone)]
+    struct Node {
+        name: Arc<str>,
+        listed: Role,
+        probed: bool,
+        seen: Option<Observation>,
+        leaves: bool,
+    }
+
+    /// The node of this name, with its latest answer.
+    fn node(name: &str, seen: impl Into<Option<Answer>>) -> Node {
+        let started = name.bytes().map(i64::from).sum();
+        let seen = seen.into().map(|seen| seen.observed(Instant::now(), started));
+        Node { name: name.into(), listed: Role::Replica, probed: true, seen, leaves: false }
+    }
+
+    impl Node {
+        fn listed_primary(self) -> Self {
+            Self { listed: Role::Primary, ..self }
+        }
+
+        fn not_probed(self) -> Self {
+            Self { probed: false, seen: None, ..self }
+        }
+
+        fn leaves(self) -> Self {
+            Self { leaves: true, ..self }
+        }
+    }
+
+    /// Who takes the writes, by name, or why nobody; and what the nodes are.
+    type Result<'a> = (std::result::Result<&'a str, NoPrimary>, Vec<Standing>);
+
+    fn hold<'a>(election: &mut Election, nodes: &'a [Node]) -> Result<'a> {
+        let outcome = election.hold(&candidates(nodes));
+        let writer = match election.writer() {
+            Writer::Node(writer) => {
+                Ok(&*nodes.iter().find(|node| id(&node.name) == writer).expect("one of them").name)
+            }
+            Writer::Nobody(why) => Err(why),
+        };
+        (writer, outcome.standings)
+    }
+
+    fn candidates(nodes: &[Node]) -> Vec<Candidate<'_>> {
+        fn candidate(node: &Node) -> Candidate<'_> {
+            let Node { listed, probed, leaves, .. } = *node;
+            let seen = node.seen.as_ref();
+            Candidate { id: id(&node.name), name: &node.name, listed, probed, seen, leaves }
+        }
+        nodes.iter().map(candidate).collect()
+    }
+
+    fn id(name: &str) -> NodeId {
+        NodeId(name.bytes().map(u64::from).sum())
+    }
+
+    /// An election that was won by `a` on timeline 2.
+    fn term() -> Election {
+        let mut election = Election::default();
+        let nodes = [node("a", primary().timeline(2)).listed_primary()];
+        assert_eq!(hold(&mut election, &nodes).0, Ok("a"));
+        election
+    }
+
+    fn other_timeline(follows: u32, primary: u32) -> Standing {
+        Standing::Astray(Reason::OtherTimeline { follows, primary })
+    }
+
+    fn deposed(timeline: u32, primary: u32) -> Standing {
+        Standing::Refused(Reason::Deposed { timeline, primary })
+    }
+
+    fn split(timeline: u32) -> Standing {
+        Standing::Refused(Reason::SplitBrain { timeline })
+    }
+
+    fn foreign(system: u64) -> Standing {
+        Standing::Refused(Reason::ForeignCluster { system, expected: 7 })
+    }
+
+    fn duplicate(of: &str) -> Standing {
+        Standing::Refused(Reason::Duplicate { of: of.into() })
+    }
+
+    const UNCONFIRMED: Standing = Standing::Refused(Reason::Unconfirmed);
+
+    #[test]
+    fn the_first_primary_is_the_one_node_that_is_writable_on_the_highest_timeline() {
+        use Standing::*;
+        let a = |seen| node("a", seen).listed_primary();
+        let b = |seen| node("b", seen);
+        let c = |seen| node("c", seen);
+        let table: Vec<(&str, Vec<Node>, Result<'_>)> = vec![
+            (
+                "as configured",
+                vec![a(primary()), b(standby()), c(standby())],
+                (Ok("a"), vec![Primary, Standby, Standby]),
+            ),
+            ("alone", vec![a(primary())], (Ok("a"), vec![Primary])),
+            (
+                "not all have been asked",
+                vec![a(primary()), b(standby()), node("c", None).not_probed()],
+                (Err(NoPrimary::NotYetKnown), vec![Undecided, Standby, Silent]),
+            ),
+            (
+                "one that was asked is silent",
+                vec![a(primary()), b(standby()), node("c", None)],
+                (Ok("a"), vec![Primary, Standby, Silent]),
+            ),
+            (
+                "configured the wrong way round",
+                vec![a(standby()), b(primary())],
+                (Ok("b"), vec![Standby, Primary]),
+            ),
+            (
+                "promoted before the start, the old primary dead",
+                vec![node("a", None).listed_primary(), b(primary().timeline(2)), c(standby().timeline(2))],
+                (Ok("b"), vec![Silent, Primary, Standby]),
+            ),
+            (
+                "promoted before the start, the old primary alive",
+                vec![a(primary()), b(primary().timeline(2)), c(standby())],
+                (Ok("b"), vec![deposed(1, 2), Primary, other_timeline(1, 2)]),
+            ),
+            (
+                "two on one timeline",
+                vec![a(primary()), b(primary()), c(standby())],
+                (Err(NoPrimary::SplitBrain), vec![split(1), split(1), Standby]),
+            ),
+            (
+                "two on the highest timeline",
+                vec![a(primary()), b(primary().timeline(2)), c(primary().timeline(2))],
+                (Err(NoPrimary::SplitBrain), vec![split(1), split(2), split(2)]),
+            ),
+            (
+                "standbys alone",
+                vec![a(standby()), b(standby())],
+                (Err(NoPrimary::NobodyWritable), vec![Standby, Standby]),
+            ),
+            (
+                "nobody answers",
+                vec![node("a", None).listed_primary(), node("b", None)],
+                (Err(NoPrimary::NobodyWritable), vec![Silent, Silent]),
+            ),
+            (
+                "a node that leaves takes no writes",
+                vec![a(primary()).leaves(), b(standby())],
+                (Err(NoPrimary::NobodyWritable), vec![split(1), Standby]),
+            ),
+            (
+                "where timelines are not told, one that is writable is the primary",
+                vec![a(standby().untold_timeline()), b(primary().untold_timeline())],
+                (Ok("b"), vec![Standby, Primary]),
+            ),
+            (
+                "where timelines are not told, two are too many",
+                vec![a(primary().untold_timeline()), b(primary().untold_timeline())],
+                (Err(NoPrimary::SplitBrain), vec![split(0), split(0)]),
+            ),
+            (
+                "a timeline that is told is above one that is not",
+                vec![a(primary().untold_timeline()), b(primary())],
+                (Ok("b"), vec![split(0), Primary]),
+            ),
+        ];
+        for (name, nodes, expected) in table {
+            assert_eq!(hold(&mut Election::default(), &nodes), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn after_a_first_term_only_a_higher_timeline_moves_writes() {
+        use Standing::*;
+        let a = |seen: Option<Answer>| node("a", seen).listed_primary();
+        let b = |seen| node("b", seen);
+        let c = |seen| node("c", seen);
+        let silent = || a(None);
+        let on = |timeline| primary().timeline(timeline);
+        let following = |timeline| standby().timeline(timeline);
+        let table: Vec<(&str, Vec<Node>, Result<'_>)> = vec![
+            (
+                "the primary is silent",
+                vec![silent(), b(following(2))],
+                (Err(NoPrimary::NobodyWritable), vec![Silent, Standby]),
+            ),
+            ("promoted, it is silent", vec![silent(), b(on(3))], (Ok("b"), vec![Silent, Primary])),
+            (
+                "promoted, it follows the old timeline",
+                vec![a(Some(following(2))), b(on(3))],
+                (Ok("b"), vec![other_timeline(2, 3), Primary]),
+            ),
+            (
+                "promoted, it follows the new primary",
+                vec![a(Some(following(3))), b(on(3))],
+                (Ok("b"), vec![Standby, Primary]),
+            ),
+            (
+                "promoted, it is still writable",
+                vec![a(Some(on(2))), b(on(3)), c(following(2))],
+                (Ok("b"), vec![deposed(2, 3), Primary, other_timeline(2, 3)]),
+            ),
+            (
+                "promoted twice",
+                vec![a(Some(on(2))), b(on(3)), c(on(4))],
+                (Ok("c"), vec![deposed(2, 4), deposed(3, 4), Primary]),
+            ),
+            (
+                "promoted, and nobody has asked one that was added",
+                vec![silent(), b(on(3)), node("c", None).not_probed()],
+                (Ok("b"), vec![Silent, Primary, Silent]),
+            ),
+            (
+                "another one on its timeline",
+                vec![a(Some(on(2))), b(on(2))],
+                (Err(NoPrimary::SplitBrain), vec![split(2), split(2)]),
+            ),
+            (
+                "another one alone on its timeline",
+                vec![silent(), b(on(2)), c(following(2))],
+                (Err(NoPrimary::SplitBrain), vec![Silent, split(2), Standby]),
+            ),
+            (
+                "another one on an older timeline",
+                vec![a(Some(on(2))), b(on(1))],
+                (Ok("a"), vec![Primary, deposed(1, 2)]),
+            ),
+            (
+                "another one alone on an older timeline",
+                vec![silent(), b(on(1)), c(following(1))],
+                (Err(NoPrimary::Deposed), vec![Silent, deposed(1, 2), other_timeline(1, 2)]),
+            ),
+            (
+                "itself on an older timeline, as from a backup",
+                vec![a(Some(on(1)))],
+                (Err(NoPrimary::Deposed), vec![deposed(1, 2)]),
+            ),
+            (
+                "another one that does not tell its timeline",
+                vec![silent(), b(primary().untold_timeline())],
+                (Err(NoPrimary::Deposed), vec![Silent, split(0)]),
+            ),
+            (
+                "standbys that do not tell theirs",
+                vec![a(Some(on(2))), b(standby().untold_timeline())],
+                (Ok("a"), vec![Primary, Standby]),
+            ),
+            (
+                "a standby ahead of what is known",
+                vec![a(Some(on(2))), b(following(3))],
+                (Ok("a"), vec![Primary, other_timeline(3, 2)]),
+            ),
+        ];
+        for (name, nodes, expected) in table {
+            let mut election = term();
+            assert_eq!(hold(&mut election, &nodes), expected, "{name}");
+            let back = [a(Some(on(2))), b(following(2))];
+            let moved = expected.0.is_ok_and(|writer| writer != "a");
+            let then = if moved { Err(NoPrimary::Deposed) } else { Ok("a") };
+            assert_eq!(hold(&mut election, &back).0, then, "{name}, and then as before");
+        }
+    }
+
+    #[test]
+    fn where_timelines_are_not_told_the_writable_node_takes_the_writes() {
+        let mut election = Election::default();
+        let untold = || primary().untold_timeline();
+        for writer in ["a", "b", "a"] {
+            let nodes = ["a", "b"].map(|name| match name == writer {
+                true => node(name, untold()).listed_primary(),
+                false => node(name, standby().untold_timeline()).listed_primary(),
+            });
+            assert_eq!(hold(&mut election, &nodes).0, Ok(writer));
+        }
+        let told = [node("a", standby()).listed_primary(), node("b", primary())];
+        assert_eq!(hold(&mut election, &told).0, Ok("b"), "after an upgrade they may be");
+    }
+
+    #[test]
+    fn a_primary_that_was_told_to_leave_is_no_measure_any_more() {
+        let mut election = term();
+        election.forget(id("b"));
+        let nodes = [node("a", None).listed_primary(), node("b", primary())];
+        assert_eq!(hold(&mut election, &nodes).0, Err(NoPrimary::Deposed));
+        election.forget(id("a"));
+        assert_eq!(hold(&mut election, &nodes).0, Ok("b"));
+    }
+
+    #[test]
+    fn the_cluster_is_that_of_the_configured_primary_or_of_two_servers_that_agree() {
+        use Standing::*;
+        let a = |seen: Option<Answer>| node("a", seen).listed_primary();
+        let silent = || a(None);
+        let b = |seen| node("b", seen);
+        let c = |seen| node("c", seen);
+        let d = |seen| node("d", seen);
+        let of = |system| standby().system(system);
+        let table: Vec<(&str, Vec<Node>, Result<'_>)> = vec![
+            (
+                "the configured primary says so, in the minority and as a standby",
+                vec![a(Some(of(7))), b(primary().system(8)), c(of(8))],
+                (Err(NoPrimary::NobodyWritable), vec![Standby, foreign(8), foreign(8)]),
+            ),
+            (
+                "it says so before the others were asked",
+                vec![a(Some(primary())), b(of(8)), node("c", None).not_probed()],
+                (Err(NoPrimary::NotYetKnown), vec![Undecided, foreign(8), Silent]),
+            ),
+            (
+                "two others agree",
+                vec![silent(), b(primary().timeline(2)), c(standby().timeline(2))],
+                (Ok("b"), vec![Silent, Primary, Standby]),
+            ),
+            (
+                "two others agree, a third was not asked",
+                vec![silent(), b(primary()), c(standby()), node("d", None).not_probed()],
+                (Err(NoPrimary::NotYetKnown), vec![Silent, Undecided, Standby, Silent]),
+            ),
+            (
+                "one alone may be a wrong entry",
+                vec![silent(), b(primary()), node("c", None)],
+                (Err(NoPrimary::Unconfirmed), vec![Silent, UNCONFIRMED, Silent]),
+            ),
+            (
+                "one that does not tell confirms nothing",
+                vec![silent(), b(primary()), c(standby().untold_system())],
+                (Err(NoPrimary::Unconfirmed), vec![Silent, UNCONFIRMED, Standby]),
+            ),
+            (
+                "two entries of one server are one server",
+                vec![silent(), b(primary().started(5)), c(primary().started(5))],
+                (Err(NoPrimary::Unconfirmed), vec![Silent, UNCONFIRMED, duplicate("b")]),
+            ),
+            (
+                "where nobody tells, all belong",
+                vec![a(Some(primary().untold_system())), b(standby().untold_system())],
+                (Ok("a"), vec![Primary, Standby]),
+            ),
+            (
+                "one that does not tell belongs",
+                vec![a(Some(primary())), b(standby().untold_system())],
+                (Ok("a"), vec![Primary, Standby]),
+            ),
+            (
+                "the others do not agree",
+                vec![silent(), b(primary()), c(standby()), d(of(8))],
+                (Err(NoPrimary::Unconfirmed), vec![Silent, UNCONFIRMED, UNCONFIRMED, UNCONFIRMED]),
+            ),
+        ];
+        for (name, nodes, expected) in table {
+            assert_eq!(hold(&mut Election::default(), &nodes), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_cluster_stays_what_it_is_until_it_is_forgotten() {
+        let mut election = Election::default();
+        let ours = [node("a", None).listed_primary(), node("b", primary()), node("c", standby())];
+        assert_eq!(hold(&mut election, &ours).0, Ok("b"));
+        let theirs = |system| primary().system(system).timeline(9);
+        let nodes = [node("a", theirs(8)).listed_primary(), node("b", primary()), node("c", theirs(9))];
+        let expected = (Ok("b"), vec![foreign(8), Standing::Primary, foreign(9)]);
+        assert_eq!(hold(&mut election, &nodes), expected, "be it the configured primary");
+        election.forget_cluster();
+        assert_eq!(hold(&mut election, &nodes).0, Ok("a"));
+    }
+
+    #[test]
+    fn of_several_entries_of_one_server_one_stands() {
+        use Standing::*;
+        let one = |seen: Answer| seen.started(5);
+        let a = |seen: Answer| node("a", seen).listed_primary();
+        let b = |seen: Answer| node("b", seen);
+        let c = |seen: Answer| node("c", seen);
+        let table: Vec<(&str, Vec<Node>, Result<'_>)> = vec![
+            (
+                "the primary's own, wherever it is",
+                vec![b(one(primary())), a(one(primary()))],
+                (Ok("a"), vec![duplicate("a"), Primary]),
+            ),
+            (
+                "else the first",
+                vec![a(primary()), c(one(standby())), b(one(standby()))],
+                (Ok("a"), vec![Primary, Standby, duplicate("c")]),
+            ),
+            (
+                "another one has it from there",
+                vec![a(primary()), b(one(standby())), c(standby())],
+                (Ok("a"), vec![Primary, Standby, Standby]),
+            ),
+            (
+                "not one that leaves",
+                vec![a(one(primary())).leaves(), b(one(primary()))],
+                (Ok("b"), vec![split(1), Primary]),
+            ),
+            (
+                "servers of other clusters are others, started at the same time or not",
+                vec![a(one(primary())), b(one(standby().system(8)))],
+                (Ok("a"), vec![Primary, foreign(8)]),
+            ),
+            (
+                "where the system is not told, the start alone tells",
+                vec![a(one(primary().untold_system())), b(one(primary().untold_system()))],
+                (Ok("a"), vec![Primary, duplicate("a")]),
+            ),
+        ];
+        for (name, nodes, expected) in table {
+            assert_eq!(hold(&mut Election::default(), &nodes), expected, "{name}");
+        }
+        let mut election = term();
+        let nodes =
+            [node("c", one(primary().timeline(2))).listed_primary(), node("a", one(primary().timeline(2)))];
+        let expected = (Ok("a"), vec![duplicate("a"), Primary]);
+        assert_eq!(hold(&mut election, &nodes), expected, "writes stay with the entry that they go to");
+    }
+
+    #[test]
+    fn all_that_are_writable_are_told() {
+        let writable = |nodes: &[Node]| Election::default().hold(&candidates(nodes)).writable;
+        let nodes = [
+            node("a", primary()).listed_primary(),
+            node("b", primary().timeline(2)),
+            node("c", standby()),
+            node("d", primary().system(8)),
+            node("e", primary().timeline(2)).leaves(),
+            node("f", primary().timeline(2).started(98)),
+        ];
+        assert_eq!(writable(&nodes), [id("a"), id("b")]);
+        let unknown =
+            [node("a", None).listed_primary(), node("b", primary()), node("c", primary().system(8))];
+        assert_eq!(writable(&unknown), [], "of different clusters, for all that is known");
+    }
+
+    #[test]
+    fn standings_are_alike_by_their_kind_of_reason() {
+        use Standing::*;
+        let of_each_kind =
+            [Silent, Undecided, Primary, Standby, other_timeline(1, 2), deposed(1, 2), split(1), foreign(8)];
+        for (i, one) in of_each_kind.iter().enumerate() {
+            for (j, other) in of_each_kind.iter().enumerate() {
+                assert_eq!(one.is_same_kind(other), i == j, "{one:?}, {other:?}");
+            }
+            assert_eq!(one.is_bad(), i >= 4, "{one:?}");
+        }
+        assert!(other_timeline(1, 2).is_same_kind(&other_timeline(2, 3)));
+        assert!(deposed(1, 2).is_same_kind(&deposed(2, 3)));
+    }
+}
