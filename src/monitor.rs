@@ -5,12 +5,13 @@
 mod probe;
 
 use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Reason, Transition};
+use crate::observation::{Observation, ProbeFailure};
 use crate::pool::Endpoint;
 use crate::topology::{Latest, Node, Role, Seen, Topology};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use probe::{Answer, ProbeFailure, Prober};
+use probe::Prober;
 use rand::RngExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -100,7 +101,7 @@ struct Watched {
 struct Probed {
     index: usize,
     prober: Prober,
-    result: Result<Answer, ProbeFailure>,
+    result: Result<Observation, ProbeFailure>,
 }
 
 const PRIMARY: usize = 0;
@@ -170,14 +171,14 @@ impl Rounds {
         watched.prober = Some(prober);
         watched.lag = None;
         let outcome = match (result, watched.node.role) {
-            (Ok(Answer { in_recovery, lsn, asked_at, .. }), Role::Primary) => {
+            (Ok(Observation { in_recovery, lsn, asked_at, .. }), Role::Primary) => {
                 match lsn {
                     Some(lsn) if !in_recovery => self.clock.sample(asked_at, lsn),
                     _ => self.clock.missed(),
                 }
                 ProbeOutcome::Primary { in_recovery }
             }
-            (Ok(Answer { in_recovery, lsn, answered_at, .. }), Role::Replica) => {
+            (Ok(Observation { in_recovery, lsn, answered_at, .. }), Role::Replica) => {
                 let lag = lsn.map_or(Lag::unknown(answered_at), |lsn| self.clock.lag(lsn, answered_at));
                 watched.lag = Some(lag);
                 ProbeOutcome::Replica { in_recovery, lag }
@@ -187,8 +188,8 @@ impl Rounds {
                     self.clock.missed();
                 }
                 match failure {
-                    ProbeFailure::Failed(how) => ProbeOutcome::Failed(how.into()),
-                    ProbeFailure::TimedOut => ProbeOutcome::TimedOut(self.monitor.probes.timeout),
+                    ProbeFailure::Failed(how) | ProbeFailure::Full(how) => ProbeOutcome::Failed(how),
+                    ProbeFailure::TimedOut { after, .. } => ProbeOutcome::TimedOut(after),
                 }
             }
         };

@@ -1,49 +1,18 @@
-//! What the monitor asks a node. The only file with monitoring SQL.
+//! Asks a node how it is: on a connection kept from probe to probe.
 
-use crate::error::Chain;
-use crate::lsn::Lsn;
+mod session;
+
+use crate::observation::{Observation, ProbeFailure};
 use crate::pool::Endpoint;
+use session::Session;
 use std::time::Duration;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio::time::timeout;
 
-/// The role and the position in one statement, so that a promotion cannot come between them. The branches of `CASE`
-/// are evaluated on demand: each function fails, or says nothing, on the other kind of node.
-const PROBE: &str = "SELECT in_recovery, \
-     CASE WHEN in_recovery THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END \
-     FROM pg_catalog.pg_is_in_recovery() AS in_recovery";
-
-/// The monitor's own connection to one node, opened when it is needed and given up after a failure.
+/// The monitor's own way to one node: a session that is opened when it is needed and given up after a failure.
 #[derive(Debug)]
 pub(super) struct Prober {
     endpoint: Endpoint,
     session: Option<Session>,
-}
-
-#[derive(Debug)]
-struct Session {
-    client: Client,
-    /// Drives the connection; dropping the set ends it, however silent the node is.
-    _connection: JoinSet<()>,
-}
-
-/// What a node said of itself.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Answer {
-    pub(super) in_recovery: bool,
-    /// Replayed up to here on a standby, written up to here on a primary; a standby may not know yet.
-    pub(super) lsn: Option<Lsn>,
-    /// Before the question was sent.
-    pub(super) asked_at: Instant,
-    pub(super) answered_at: Instant,
-}
-
-/// Why a node said nothing.
-#[derive(Debug)]
-pub(super) enum ProbeFailure {
-    Failed(String),
-    TimedOut,
 }
 
 impl Prober {
@@ -51,50 +20,34 @@ impl Prober {
         Self { endpoint, session: None }
     }
 
-    /// Asks once, within the limit, connecting first if need be.
-    pub(super) async fn probe(&mut self, limit: Duration) -> Result<Answer, ProbeFailure> {
-        let answer = timeout(limit, self.ask()).await;
-        let answer = answer
-            .map_err(|_| ProbeFailure::TimedOut)
-            .and_then(|answer| answer.map_err(ProbeFailure::Failed));
-        if answer.is_err() {
-            self.session = None;
-        }
-        answer
-    }
-
-    async fn ask(&mut self) -> Result<Answer, String> {
-        let session = match &mut self.session {
-            Some(session) if !session.client.is_closed() => session,
-            session => session.insert(Session::open(&self.endpoint).await?),
-        };
-        let asked_at = Instant::now();
-        let rows = session.client.simple_query(PROBE).await.map_err(|error| Chain(&error).to_string())?;
-        let answered_at = Instant::now();
-        let row = rows.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
-        let row = row.ok_or("the probe's query returned no row")?;
-        let in_recovery = row.get(0).ok_or("the probe's query returned no role")? == "t";
-        let lsn = row
-            .get(1)
-            .map(str::parse)
-            .transpose()
-            .map_err(|error: crate::lsn::ParseLsnError| error.to_string())?;
-        Ok(Answer { in_recovery, lsn, asked_at, answered_at })
+    /// Asks the node within the limit, connecting first if need be.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call closes its connection; the next one opens another.
+    pub(super) async fn probe(&mut self, limit: Duration) -> Result<Observation, ProbeFailure> {
+        let (observation, session) = attempt(&self.endpoint, self.session.take(), limit).await?;
+        self.session = Some(session);
+        Ok(observation)
     }
 }
 
-impl Session {
-    async fn open(endpoint: &Endpoint) -> Result<Self, String> {
-        let connected = endpoint.connect_raw().await;
-        let (client, connection) = connected.map_err(|error| Chain(&error).to_string())?;
-        let mut driver = JoinSet::new();
-        // What goes wrong on the connection shows in the client's answers.
-        driver.spawn(async move {
-            let _ = connection.await;
-        });
-        Ok(Self { client, _connection: driver })
-    }
+/// Asks once. A session of an earlier probe may have been closed since, by a restart of the server: a new one is opened then,
+/// within the same limit.
+async fn attempt(
+    endpoint: &Endpoint,
+    kept: Option<Session>,
+    limit: Duration,
+) -> Result<(Observation, Session), ProbeFailure> {
+    let asking = async {
+        if let Some(mut session) = kept
+            && let Ok(observation) = session.ask().await
+        {
+            return Ok((observation, session));
+        }
+        let mut session = Session::open(endpoint).await?;
+        let observation = session.ask().await?;
+        Ok((observation, session))
+    };
+    timeout(limit, asking).await.unwrap_or(Err(ProbeFailure::TimedOut { probes: 1, after: limit }))
 }
