@@ -1,0 +1,434 @@
+//! One connection of the monitor's, and what it asks. The only file with monitoring SQL.
+
+use crate::error::Chain;
+use crate::lsn::Lsn;
+use crate::observation::{Identity, Observation, ProbeFailure, Receiver, Standby};
+use crate::pool::{ConnectError, Endpoint};
+use futures_util::future::join_all;
+use std::str::FromStr;
+use std::sync::Arc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Error, SimpleQueryMessage};
+use tracing::debug;
+
+/// What every server tells every role.
+const ALWAYS: &str = "in_recovery::text, \
+     (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint AS started, \
+     pg_catalog.current_setting('server_version_num') AS version";
+
+/// What a server may decline to tell: an administrator revokes functions, a managed service does not support them.
+///
+/// A role without privileges may call them all; only the received timeline is hidden from it. Functions that fail on one kind of
+/// node stand in a branch of `CASE`, which is evaluated on demand. The position comes before the timelines, which only grow.
+const OPTIONAL: [&str; 9] = [
+    "(pg_catalog.pg_control_system()).system_identifier AS system",
+    "CASE WHEN NOT in_recovery THEN pg_catalog.pg_current_wal_lsn() END AS written",
+    // The control file tells a new timeline only after a checkpoint.
+    "CASE WHEN NOT in_recovery THEN \
+         ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::bigint \
+     END AS written_timeline",
+    "CASE WHEN in_recovery THEN pg_catalog.pg_last_wal_replay_lsn() END AS replayed",
+    // What it is to receive next: whatever has been replayed is in its history.
+    "CASE WHEN in_recovery THEN (pg_catalog.pg_stat_get_wal_receiver()).received_tli END AS received_timeline",
+    "CASE WHEN in_recovery THEN (pg_catalog.pg_control_checkpoint()).timeline_id END AS checkpoint_timeline",
+    // Zero while there is none.
+    "CASE WHEN in_recovery THEN nullif((pg_catalog.pg_control_recovery()).min_recovery_end_timeline, 0) \
+     END AS recovery_timeline",
+    "CASE WHEN in_recovery THEN (pg_catalog.pg_get_wal_replay_pause_state() = 'paused')::text END AS replay_paused",
+    // The process is there for everybody to see from when it has connected until it ends.
+    "CASE WHEN in_recovery THEN ((pg_catalog.pg_stat_get_wal_receiver()).pid IS NOT NULL)::text END AS receiving",
+];
+
+/// An open connection, which knows what its server declines to tell.
+#[derive(Debug)]
+pub(super) struct Session {
+    client: Client,
+    /// Those of [`OPTIONAL`] that the server tells, as far as is known.
+    columns: Vec<&'static str>,
+    /// Drives the connection; dropping the set ends it, however silent the node is.
+    _connection: JoinSet<()>,
+}
+
+struct Answer {
+    messages: Vec<SimpleQueryMessage>,
+    asked_at: Instant,
+    answered_at: Instant,
+}
+
+impl Session {
+    pub(super) async fn open(endpoint: &Endpoint) -> Result<Self, ProbeFailure> {
+        let (client, connection) = endpoint.connect_raw().await.map_err(refusal)?;
+        let mut driver = JoinSet::new();
+        // What goes wrong on the connection shows in the client's answers.
+        driver.spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(Self { client, columns: OPTIONAL.to_vec(), _connection: driver })
+    }
+
+    /// Asks in a single statement, so that a promotion cannot come between its parts, and once again when the server answers with
+    /// an error: without what it declines to tell.
+    ///
+    /// An error may also pass: a standby that is promoted just then has no state of its replay to tell any more.
+    pub(super) async fn ask(&mut self) -> Result<Observation, ProbeFailure> {
+        let answer = match self.query().await {
+            Err(error) if error.as_db_error().is_some() => {
+                self.leave_out_what_is_refused().await;
+                self.query().await
+            }
+            answer => answer,
+        };
+        let Answer { messages, asked_at, answered_at } = answer.map_err(failed)?;
+        let told = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let row = Row(|column: &str| told.and_then(|row| row.try_get(column).ok().flatten()));
+        row.observation(asked_at, answered_at).map_err(ProbeFailure::Failed)
+    }
+
+    async fn query(&self) -> Result<Answer, Error> {
+        let asked_at = Instant::now();
+        let messages = self.client.simple_query(&statement(&self.columns)).await?;
+        Ok(Answer { messages, asked_at, answered_at: Instant::now() })
+    }
+
+    /// Asks for each column alone, all in one round trip.
+    async fn leave_out_what_is_refused(&mut self) {
+        let client = &self.client;
+        let alone = |column: &&'static str| {
+            let statement = statement(&[column]);
+            async move { client.simple_query(&statement).await }
+        };
+        let mut answers = join_all(self.columns.iter().map(alone)).await.into_iter();
+        self.columns.retain(|column| match answers.next() {
+            Some(Err(error)) if is_refusal(&error) => {
+                debug!(column, error = %Chain(&error), "the server declines to tell the monitor");
+                false
+            }
+            _ => true,
+        });
+    }
+}
+
+fn statement(columns: &[&str]) -> String {
+    let columns: String = columns.iter().flat_map(|column| [", ", column]).collect();
+    format!("SELECT {ALWAYS}{columns} FROM pg_catalog.pg_is_in_recovery() AS in_recovery")
+}
+
+/// Whether the same question would meet the same answer: no such function or no right to it, not supported here (0A000), or not
+/// with these settings (55000).
+fn is_refusal(error: &Error) -> bool {
+    let refused = |code: &SqlState| {
+        let code = code.code();
+        code.starts_with("42") || code == "0A000" || code == "55000"
+    };
+    error.code().is_some_and(refused)
+}
+
+fn refusal(error: ConnectError) -> ProbeFailure {
+    let text = Chain(&error).to_string().into();
+    match error {
+        ConnectError::Server(error) if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) => {
+            ProbeFailure::Full(text)
+        }
+        _ => ProbeFailure::Failed(text),
+    }
+}
+
+fn failed(error: Error) -> ProbeFailure {
+    ProbeFailure::Failed(Chain(&error).to_string().into())
+}
+
+/// The columns of one row by name. One that is NULL and one that was not asked for are the same.
+struct Row<F>(F);
+
+impl<'r, F: Fn(&str) -> Option<&'r str>> Row<F> {
+    fn observation(&self, asked_at: Instant, answered_at: Instant) -> Result<Observation, Arc<str>> {
+        let timelines = [
+            self.optional("written_timeline")?,
+            self.optional("received_timeline")?,
+            self.optional("checkpoint_timeline")?,
+            self.optional("recovery_timeline")?,
+        ];
+        let receiver = |receiving| if receiving { Receiver::Streaming } else { Receiver::Stopped };
+        let written: Option<Lsn> = self.optional("written")?;
+        Ok(Observation {
+            in_recovery: self.always("in_recovery")?,
+            lsn: written.or(self.optional("replayed")?),
+            identity: Identity {
+                // Its text has a sign.
+                system: self.optional("system")?.map(i64::cast_unsigned),
+                started: self.always("started")?,
+            },
+            // On a standby each is one that it has followed, and the newest wins.
+            timeline: timelines.into_iter().flatten().max(),
+            version: self.always("version")?,
+            standby: Standby {
+                replay_paused: self.optional("replay_paused")?,
+                receiver: self.optional("receiving")?.map(receiver),
+            },
+            asked_at,
+            answered_at,
+        })
+    }
+
+    fn always<T: FromStr>(&self, column: &str) -> Result<T, Arc<str>> {
+        self.optional(column)?.ok_or_else(|| format!("the probe's query returned no `{column}`").into())
+    }
+
+    fn optional<T: FromStr>(&self, column: &str) -> Result<Option<T>, Arc<str>> {
+        let Some(text) = self.0(column) else { return Ok(None) };
+        let value = text.parse();
+        value.map(Some).map_err(|_| format!("the probe's query returned `{text}` as `{column}`").into())
+    }
+}
+
+#[cfg(test)]
+pub(super) const COLUMNS: usize = OPTIONAL.len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pg_cluster::{Cluster, Node};
+    use std::time::Duration;
+    use tokio::time::sleep;
+
+    /// A user without privileges, and one who may see what the WAL receiver does.
+    const ROLES: &str =
+        "CREATE ROLE nobody LOGIN; CREATE ROLE watcher LOGIN; GRANT pg_read_all_stats TO watcher";
+
+    async fn cluster(replicas: usize) -> Cluster {
+        let cluster = Cluster::builder().replicas(replicas).start().await.expect("a cluster");
+        run(&cluster, ROLES).await;
+        cluster
+    }
+
+    /// Runs it on the primary, and waits until it is everywhere.
+    async fn run(cluster: &Cluster, sql: &str) {
+        let primary = cluster.primary();
+        primary.sql(sql).await.expect(sql);
+        let written = primary.position().await.expect("the primary answers").lsn;
+        for replica in cluster.replicas() {
+            cluster.wait_replayed(replica, written).await.expect("the replica follows");
+        }
+    }
+
+    async fn session(node: &Node, role: &str) -> Session {
+        let url = node.url().replace("postgres@", &format!("{role}@"));
+        Session::open(&Endpoint::parse(&url).expect("valid")).await.expect("the node lets everybody in")
+    }
+
+    async fn ask(session: &mut Session) -> Observation {
+        session.ask().await.expect("the node answers")
+    }
+
+    /// Asks until the answer is as wanted.
+    async fn ask_until(session: &mut Session, wanted: impl Fn(&Observation) -> bool) -> Observation {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let observation = ask(session).await;
+            if wanted(&observation) {
+                return observation;
+            }
+            assert!(Instant::now() < deadline, "{observation:?}");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn any_role_sees_what_a_node_is_and_how_far_it_has_come() {
+        let cluster = cluster(1).await;
+        let written = cluster.primary().position().await.expect("it answers").lsn;
+        for role in ["postgres", "watcher", "nobody"] {
+            let before = Instant::now();
+            let primary = ask(&mut session(cluster.primary(), role).await).await;
+            let replica = ask(&mut session(cluster.replica(0), role).await).await;
+            assert!(!primary.in_recovery && replica.in_recovery, "{role}");
+            for observation in [&primary, &replica] {
+                assert!(observation.lsn.is_some_and(|lsn| lsn.get() >= written.into()), "{observation:?}");
+                assert_eq!(observation.timeline, Some(1), "{role}");
+                assert_eq!(observation.version / 10_000, major(&cluster).await);
+                assert!(before <= observation.asked_at && observation.asked_at <= observation.answered_at);
+            }
+            assert!(primary.identity.system.is_some());
+            assert_eq!(primary.identity.system, replica.identity.system);
+            assert_ne!(primary.identity.started, replica.identity.started);
+            assert_eq!(primary.standby, Standby::default());
+            let streams = Standby { replay_paused: Some(false), receiver: Some(Receiver::Streaming) };
+            assert_eq!(replica.standby, streams, "{role}");
+        }
+    }
+
+    async fn major(cluster: &Cluster) -> u32 {
+        let version =
+            cluster.primary().sql("SELECT current_setting('server_version_num')::int / 10000").await;
+        version.expect("it answers").and_then(|version| version.parse().ok()).expect("a number")
+    }
+
+    #[tokio::test]
+    async fn a_standby_tells_that_it_is_paused_cut_off_and_promoted() {
+        let cluster = cluster(1).await;
+        let replica = cluster.replica(0);
+        let mut session = session(replica, "nobody").await;
+        let before = ask(&mut session).await;
+
+        replica.pause_replay().await.expect("it pauses");
+        assert_eq!(ask(&mut session).await.standby.replay_paused, Some(true));
+        replica.resume_replay().await.expect("it goes on");
+        replica.cut_receiver().await.expect("it is cut off");
+        let cut = ask(&mut session).await;
+        assert_eq!(cut.standby, Standby { replay_paused: Some(false), receiver: Some(Receiver::Stopped) });
+
+        replica.promote().await.expect("it becomes a primary");
+        let promoted = ask(&mut session).await;
+        assert!(!promoted.in_recovery);
+        assert_eq!(promoted.timeline, Some(2), "not only after its next checkpoint");
+        assert_eq!(promoted.standby, Standby::default());
+        assert_eq!(promoted.identity, before.identity);
+        assert!(promoted.lsn >= before.lsn);
+    }
+
+    #[tokio::test]
+    async fn the_timeline_of_a_standby_is_one_that_it_follows() {
+        let cluster = cluster(2).await;
+        let [primary, promoted, other] = cluster.nodes() else { panic!("as many as asked for") };
+        let mut watcher = session(other, "watcher").await;
+        let mut nobody = session(other, "nobody").await;
+
+        promoted.promote().await.expect("it becomes a primary");
+        primary.sql("CREATE TABLE only_here ()").await.expect("the old primary lives");
+        let old = primary.position().await.expect("it answers").lsn.into();
+        for session in [&mut watcher, &mut nobody] {
+            let seen = ask_until(session, |seen| seen.lsn.is_some_and(|lsn| lsn.get() >= old)).await;
+            assert_eq!(seen.timeline, Some(1), "it follows the old primary");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_timeline_of_a_standby_is_seen_by_those_with_the_right_to_and_later_by_others() {
+        let cluster = cluster(2).await;
+        let [_, promoted, other] = cluster.nodes() else { panic!("as many as asked for") };
+        let mut watcher = session(other, "watcher").await;
+        let mut nobody = session(other, "nobody").await;
+
+        promoted.promote().await.expect("it becomes a primary");
+        other.follow(promoted).await.expect("it follows the new primary");
+        ask_until(&mut watcher, |seen| seen.timeline == Some(2)).await;
+        // The control file says up to where a standby has to replay again after a crash, anew when something is flushed:
+        // dropping a table does that.
+        promoted.sql("CREATE TABLE short_lived (); DROP TABLE short_lived").await.expect("it is writable");
+        ask_until(&mut nobody, |seen| seen.timeline == Some(2)).await;
+    }
+
+    /// Makes the server refuse a function in some way.
+    #[derive(Debug, Clone, Copy)]
+    enum Refusal {
+        NoRight,
+        Missing,
+        /// As managed services do it.
+        Raises(&'static str),
+    }
+
+    impl Refusal {
+        fn sql(self, function: &str, result: &str) -> String {
+            let hide = format!("ALTER FUNCTION pg_catalog.{function}() RENAME TO hidden_{function}");
+            match self {
+                Self::NoRight => format!("REVOKE EXECUTE ON FUNCTION pg_catalog.{function}() FROM PUBLIC"),
+                Self::Missing => hide,
+                Self::Raises(code) => format!(
+                    "{hide}; CREATE FUNCTION pg_catalog.{function}() RETURNS {result} LANGUAGE plpgsql AS \
+                     $$ BEGIN RAISE EXCEPTION 'not here' USING ERRCODE = '{code}'; END $$"
+                ),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_server_refuses_is_unknown_and_the_rest_is_told() {
+        const REFUSED: [(&str, &str); 3] = [
+            ("pg_last_wal_replay_lsn", "pg_lsn"),
+            ("pg_current_wal_lsn", "pg_lsn"),
+            ("pg_get_wal_replay_pause_state", "text"),
+        ];
+        for refusal in
+            [Refusal::NoRight, Refusal::Missing, Refusal::Raises("0A000"), Refusal::Raises("55000")]
+        {
+            let cluster = cluster(1).await;
+            let [primary, replica] = cluster.nodes() else { panic!("as many as asked for") };
+            let (mut old_primary, mut old_replica) =
+                (session(primary, "nobody").await, session(replica, "nobody").await);
+            assert!(ask(&mut old_primary).await.lsn.is_some() && ask(&mut old_replica).await.lsn.is_some());
+            let sql = REFUSED.map(|(function, result)| refusal.sql(function, result)).join("; ");
+            primary.sql(&sql).await.expect("a superuser may");
+            ask_until(&mut old_replica, |seen| seen.lsn.is_none()).await;
+
+            let (new_primary, new_replica) =
+                (session(primary, "nobody").await, session(replica, "nobody").await);
+            for mut session in [old_primary, new_primary] {
+                let seen = ask(&mut session).await;
+                assert!(!seen.in_recovery && seen.identity.system.is_some());
+                assert_eq!((seen.lsn, seen.timeline), (None, None), "{refusal:?}");
+                assert!(session.columns.len() < COLUMNS, "it is remembered");
+            }
+            for mut session in [old_replica, new_replica] {
+                let seen = ask(&mut session).await;
+                assert!(seen.in_recovery && seen.identity.system.is_some());
+                assert_eq!((seen.lsn, seen.timeline), (None, Some(1)), "{refusal:?}");
+                let standby = Standby { replay_paused: None, receiver: Some(Receiver::Streaming) };
+                assert_eq!(seen.standby, standby, "{refusal:?}");
+                assert!(session.columns.len() < COLUMNS, "it is remembered");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_says_nothing_where_a_server_does_and_nothing_that_it_does_not() {
+        let now = Instant::now();
+        let read = |columns: &[(&str, &'static str)]| {
+            let told = |name: &str| columns.iter().find(|(column, _)| *column == name).map(|(_, text)| *text);
+            Row(told).observation(now, now)
+        };
+        let always = [("in_recovery", "true"), ("started", "1795523972399019"), ("version", "140000")];
+        let bare = Observation {
+            in_recovery: true,
+            lsn: None,
+            identity: Identity { system: None, started: 1_795_523_972_399_019 },
+            timeline: None,
+            version: 140_000,
+            standby: Standby::default(),
+            asked_at: now,
+            answered_at: now,
+        };
+        assert_eq!(read(&always), Ok(bare.clone()));
+
+        let more = [
+            ("replayed", "0/10"),
+            ("system", "-1"),
+            ("checkpoint_timeline", "3"),
+            ("recovery_timeline", "4"),
+        ];
+        let full = Observation {
+            lsn: Some(Lsn::new(16)),
+            identity: Identity { system: Some(u64::MAX), ..bare.identity },
+            timeline: Some(4),
+            ..bare
+        };
+        assert_eq!(read(&[&always[..], &more].concat()), Ok(full));
+
+        for (column, text, problem) in [
+            ("in_recovery", "f", "the probe's query returned `f` as `in_recovery`"),
+            ("written", "12", "the probe's query returned `12` as `written`"),
+            ("received_timeline", "-1", "the probe's query returned `-1` as `received_timeline`"),
+        ] {
+            let wrong = [&[(column, text)][..], &always].concat();
+            assert_eq!(read(&wrong).expect_err(column).as_ref(), problem);
+        }
+        assert_eq!(
+            read(&always[1..]).expect_err("too little").as_ref(),
+            "the probe's query returned no `in_recovery`"
+        );
+    }
+}
