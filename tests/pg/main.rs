@@ -6,6 +6,7 @@ mod discovery;
 mod events;
 mod fence;
 mod handles;
+mod membership;
 mod outages;
 mod pools;
 mod promotion;
