@@ -2,6 +2,7 @@
 //!
 //! One task a router, one connection a node. It alone publishes topologies; requests load the latest one.
 
+mod backoff;
 mod command;
 mod probe;
 mod report;

@@ -3,6 +3,7 @@
 mod membership;
 
 use super::Monitor;
+use super::backoff::Backoff;
 use super::command::Command;
 use super::probe::Prober;
 use super::report::{report, report_serving};
@@ -51,6 +52,7 @@ struct Watched {
     listing: Listing,
     /// Away while a probe is under way.
     prober: Option<Prober>,
+    backoff: Backoff,
     /// Those who wait for the node to be gone, if it is being removed.
     leaving: Option<Vec<oneshot::Sender<Result<usize, Error>>>>,
 }
@@ -100,6 +102,7 @@ impl Rounds {
         let alarm = Arc::clone(&self.alarm);
         loop {
             let others = self.others;
+            let alone = self.watched.iter().filter_map(|watched| watched.backoff.due()).min();
             tokio::select! {
                 Some(done) = self.running.next() => match done {
                     Done::Probed { id, prober, result } => self.judge(id, prober, result),
@@ -107,6 +110,7 @@ impl Rounds {
                 },
                 Some(command) = commands.recv() => self.apply(command),
                 () = alarm.notified() => self.look_at_suspects(),
+                () = sleep_until(alone.unwrap_or(self.next)), if alone.is_some() => self.probe_alone(),
                 () = sleep_until(others.unwrap_or(self.next)), if others.is_some() => self.probe_others(),
                 () = sleep_until(self.next) => self.start_round(),
             }
@@ -120,7 +124,7 @@ impl Rounds {
         self.next = now + interval.mul_f64(rand::rng().random_range(0.9..=1.1));
         self.others = Some(now + PRIMARY_FIRST);
         self.judge_traffic(now);
-        match self.first() {
+        match self.first().filter(|first| self.joins_round(*first)) {
             Some(first) => self.probe(first),
             None => self.probe_others(),
         }
@@ -139,14 +143,30 @@ impl Rounds {
         let first = self.first();
         let ids: Vec<_> = self.watched.iter().map(|watched| watched.node.id).collect();
         for id in ids.into_iter().filter(|id| Some(*id) != first) {
+            if self.joins_round(id) {
+                self.probe(id);
+            }
+        }
+    }
+
+    /// Nodes that fail are probed by themselves, less and less often, and suspects at once.
+    fn probe_alone(&mut self) {
+        let now = Instant::now();
+        let due = self.watched.iter().filter(|watched| watched.backoff.due().is_some_and(|due| due <= now));
+        for id in due.map(|watched| watched.node.id).collect::<Vec<_>>() {
             self.probe(id);
         }
+    }
+
+    fn joins_round(&self, id: NodeId) -> bool {
+        self.watched.iter().any(|watched| watched.node.id == id && watched.backoff.joins_rounds())
     }
 
     /// Starts a probe, unless the node still owes the answer to one.
     fn probe(&mut self, id: NodeId) {
         let Some(watched) = self.watched.iter_mut().find(|watched| watched.node.id == id) else { return };
         let Some(mut prober) = watched.prober.take() else { return };
+        watched.backoff.began(Instant::now());
         let limit = self.settings.probe_timeout;
         let probe = async move {
             let result = prober.probe(limit).await;
@@ -159,7 +179,9 @@ impl Rounds {
         // It may have been removed meanwhile.
         let Some(watched) = self.watched.iter_mut().find(|watched| watched.node.id == id) else { return };
         watched.prober = Some(prober);
-        self.changes.extend(self.fleet.probed(Instant::now(), id, result));
+        let now = Instant::now();
+        watched.backoff.ended(now, result.is_ok(), &mut rand::rng());
+        self.changes.extend(self.fleet.probed(now, id, result));
         if self.first() == Some(id) && self.others.is_some() {
             self.probe_others();
         }
@@ -168,12 +190,11 @@ impl Rounds {
 
     /// Nodes that have failed somebody are probed at once, and judged by what they did.
     fn look_at_suspects(&mut self) {
-        let suspects = self.watched.iter().filter(|watched| watched.node.traffic.take_suspicion());
-        let suspects: Vec<_> = suspects.map(|watched| watched.node.id).collect();
-        for id in suspects {
-            self.probe(id);
+        let now = Instant::now();
+        for watched in self.watched.iter_mut().filter(|watched| watched.node.traffic.take_suspicion()) {
+            watched.backoff.suspect(now);
         }
-        self.judge_traffic(Instant::now());
+        self.judge_traffic(now);
     }
 
     fn judge_traffic(&mut self, now: Instant) {

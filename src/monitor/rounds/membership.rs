@@ -117,7 +117,10 @@ impl Rounds {
             }
         }
         let lost = self.watched.iter().filter(|watched| watched.listing.by != Origin::Configuration);
-        let lost = lost.map(|watched| watched.node.id).filter(|id| !listed.contains(id));
+        // A primary lists its standbys and never itself, be it one of them that was promoted.
+        let primary = self.primary.as_ref().ok().map(|primary| primary.node.id);
+        let lost =
+            lost.map(|watched| watched.node.id).filter(|id| !listed.contains(id) && Some(*id) != primary);
         for id in lost.collect::<Vec<_>>() {
             self.drain(id);
         }
@@ -156,7 +159,9 @@ impl Rounds {
     pub(super) fn watch(&mut self, node: Arc<Node>, listing: Listing) {
         self.fleet.add(Listed { id: node.id, name: Arc::clone(&node.name), role: listing.role });
         let prober = Some(Prober::new(node.endpoint.clone()));
-        self.watched.push(Watched { node, listing, prober, leaving: None });
+        let Settings { probe_interval, probe_backoff, .. } = *self.settings;
+        let backoff = Backoff::new(probe_interval, probe_backoff, Instant::now());
+        self.watched.push(Watched { node, listing, prober, backoff, leaving: None });
     }
 
     /// Begins to remove a node: no new handles from the next topology on, and the end when those that are out are back, or cut.
