@@ -246,12 +246,14 @@ fn add_relative(key: Key, value: Duration, side: &str, other: Key, bound: Durati
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Fallback, Fault, NodeConfig},
+        super::{Fault, NodeConfig},
         *,
     };
     use crate::{
         balance::{LoadBalancing, Strategy},
         health::UnverifiedLag,
+        retry::RetryBudget,
+        topology::Fallback,
     };
 
     const PRIMARY: &str = "postgres://app:hunter2@primary/chat";
@@ -435,6 +437,7 @@ mod tests {
             .min_replicas(2)
             .ejection(Ejection::off())
             .slow_start(Duration::ZERO)
+            .retry_budget(RetryBudget::none())
             .drain_timeout(Duration::ZERO)
             .probe_backoff(ms(15))
             .zone(" here ")
@@ -449,6 +452,7 @@ mod tests {
         let zones: Vec<_> = config.replicas.iter().map(|node| node.zone.as_deref()).collect();
         assert_eq!((zones, config.zone.as_deref()), (vec![Some("here"), None], Some("here")));
         assert_eq!(config.min_zone_replicas, 4);
+        assert_eq!(config.retry_budget, RetryBudget::none());
         assert_eq!((config.discovery.len(), config.discovery_interval), (2, ms(100)));
         let HealthPolicy { lag_hard_limit, unverified_lag, min_replicas, ref ejection, .. } = config.health;
         assert_eq!((lag_hard_limit, min_replicas), (ms(201), 2));
@@ -489,6 +493,7 @@ mod tests {
             .lag_threshold_bytes(0)
             .ejection(Ejection::default().min_samples(0))
             .slow_start(Duration::MAX)
+            .retry_budget(RetryBudget::new(f64::NAN, 1))
             .drain_timeout(Duration::MAX)
             .zone("postgres://app:hunter2@h/chat")
             .min_zone_replicas(0)
@@ -511,6 +516,7 @@ mod tests {
                 "pool_size",
                 "checkout_timeout",
                 "connect_timeout",
+                "retry_budget",
                 "slow_start",
                 "zone",
                 "min_zone_replicas",

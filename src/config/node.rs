@@ -38,7 +38,7 @@ pub struct NodeConfig {
 enum Server {
     /// Not parsed yet.
     Url(String),
-    At(Endpoint),
+    At(Box<Endpoint>),
 }
 
 /// A node of a valid configuration.
@@ -84,7 +84,7 @@ impl NodeConfig {
     }
 
     pub(crate) fn at(endpoint: Endpoint, name: String) -> Self {
-        Self { server: Server::At(endpoint), name: Some(name), weight: 1, zone: None }
+        Self { server: Server::At(Box::new(endpoint)), name: Some(name), weight: 1, zone: None }
     }
 
     /// Checks a node that comes on its own.
@@ -103,7 +103,7 @@ impl NodeConfig {
     ) -> Option<NodeSpec> {
         let Self { server, name, weight, zone } = self;
         let endpoint = match server {
-            Server::At(endpoint) => Ok(endpoint),
+            Server::At(endpoint) => Ok(*endpoint),
             Server::Url(url) => parse_url(&url),
         };
         let endpoint = match endpoint {
