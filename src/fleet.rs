@@ -248,7 +248,7 @@ impl Fleet {
             ProbeFailure::Failed(how) => ProbeOutcome::Failed(how),
             ProbeFailure::TimedOut { probes, after } => ProbeOutcome::TimedOut { probes, after },
             // It is alive, and its pools may well have connections: saturation is not sickness.
-            ProbeFailure::Full(_) if is_writer => return,
+            ProbeFailure::Full(_) if is_writer => return self.clock.missed(),
             // Alive as well, but nobody can tell how far it is behind.
             ProbeFailure::Full(how) => ProbeOutcome::Full(how),
         };
