@@ -196,9 +196,10 @@ impl Fleet {
     /// Takes in the counts of a node's traffic.
     pub(crate) fn traffic(&mut self, now: Instant, id: NodeId, tally: Tally) -> Option<Change> {
         let index = self.index(id)?;
-        let in_state = |state| self.replicas().filter(move |member| member.health.state() == state).count();
+        let ejected = self.replicas().filter(|member| member.health.is_ejected()).count();
+        let healthy = self.replicas().filter(|member| member.health.state() == HealthState::Healthy).count();
         let share = self.policy.ejection.max_share * self.replicas().count() as f64;
-        let may_eject = in_state(HealthState::Ejected) < share as usize && in_state(HealthState::Healthy) > 1;
+        let may_eject = ejected < share as usize && healthy > 1;
         let member = &mut self.members[index];
         if member.role != Role::Replica {
             return None;
