@@ -14,7 +14,7 @@ pub(crate) use roster::{NodeView, Service, View};
 use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Transition};
 use crate::observation::{Observation, ProbeFailure};
 use crate::traffic::Tally;
-use election::{Candidate, Election, Standing};
+use election::{Candidate, Election, Standing, Term};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, mem};
@@ -88,9 +88,9 @@ pub(crate) struct Fleet {
     /// In the order of the configuration.
     members: Vec<Member>,
     election: Election,
-    /// The positions of the node that writes went to last.
+    /// The positions of the node that writes went to last, in the history of then.
     clock: LsnClock,
-    wrote_to: Option<NodeId>,
+    term: Option<Term>,
     /// Whether several nodes are writable.
     split: bool,
 }
@@ -118,7 +118,7 @@ impl Fleet {
             members: vec![],
             election: Election::default(),
             clock: LsnClock::default(),
-            wrote_to: None,
+            term: None,
             split: false,
         }
     }
@@ -280,8 +280,14 @@ impl Fleet {
         }
 
         let writer = self.election.writer();
+        let last = self.term;
+        if matches!(writer, Writer::Node(_)) && last != self.election.term() {
+            // Positions of different histories cannot be compared.
+            self.clock = LsnClock::default();
+            self.term = self.election.term();
+        }
         if writer != before {
-            self.change_writer(writer, observed, changes);
+            self.change_writer(writer, last.map(|term| term.node), observed, changes);
         }
         for (index, standing) in outcome.standings.into_iter().enumerate() {
             let member = &mut self.members[index];
@@ -305,7 +311,13 @@ impl Fleet {
         }
     }
 
-    fn change_writer(&mut self, writer: Writer, observed: Option<usize>, changes: &mut Vec<Change>) {
+    fn change_writer(
+        &mut self,
+        writer: Writer,
+        last: Option<NodeId>,
+        observed: Option<usize>,
+        changes: &mut Vec<Change>,
+    ) {
         let node = match writer {
             Writer::Node(node) => node,
             Writer::Nobody(why) => {
@@ -313,12 +325,7 @@ impl Fleet {
                 return changes.push(Change::NoWriter(why));
             }
         };
-        let from = self.wrote_to.replace(node).filter(|from| *from != node);
-        changes.push(Change::Writer { node, from });
-        if from.is_some() {
-            // Positions of different histories cannot be compared.
-            self.clock = LsnClock::default();
-        }
+        changes.push(Change::Writer { node, from: last.filter(|from| *from != node) });
         let index = self.index(node).filter(|index| Some(*index) != observed);
         let seen = index.and_then(|index| self.members[index].seen.as_ref());
         if let Some((asked_at, lsn)) = seen.and_then(|seen| Some((seen.asked_at, seen.lsn?))) {

@@ -104,9 +104,10 @@ enum Cluster {
     Known(Option<u64>),
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Term {
-    node: NodeId,
+/// A node takes the writes, in one history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Term {
+    pub(super) node: NodeId,
     timeline: Option<u32>,
 }
 
@@ -119,6 +120,11 @@ impl Default for Election {
 impl Election {
     pub(super) fn writer(&self) -> Writer {
         self.writer
+    }
+
+    /// That of the node that takes the writes, or took them last.
+    pub(super) fn term(&self) -> Option<Term> {
+        self.term
     }
 
     /// The node does not matter any more, be it that it was the primary.
