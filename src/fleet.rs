@@ -165,11 +165,12 @@ impl Fleet {
         changes
     }
 
-    /// Forgets the node; with the last one that has ever answered, also which cluster this was.
+    /// Forgets the node; with the last one that has ever answered as one of the cluster, also which cluster this was.
     pub(crate) fn remove(&mut self, now: Instant, id: NodeId) -> Vec<Change> {
         let mut changes = vec![];
         self.members.retain(|member| member.listed.id != id);
-        if self.members.iter().all(|member| member.seen.is_none()) {
+        let mut seen = self.members.iter().filter_map(|member| member.seen.as_ref());
+        if !seen.any(|seen| self.election.is_ours(seen.identity)) {
             self.election.forget_cluster();
         }
         self.elect(now, None, &mut changes);

@@ -6,7 +6,7 @@
 
 use super::{NodeId, Role};
 use crate::health::Reason;
-use crate::observation::Observation;
+use crate::observation::{Identity, Observation};
 use std::sync::Arc;
 use std::{fmt, mem};
 
@@ -137,6 +137,11 @@ impl Election {
         *self = Self::default();
     }
 
+    /// Whether nothing shows that the server is of another cluster.
+    pub(super) fn is_ours(&self, server: Identity) -> bool {
+        self.mismatch(server).is_none()
+    }
+
     pub(super) fn hold(&mut self, all: &[Candidate<'_>]) -> Outcome {
         self.identify(all);
         let mut standings: Vec<_> = all.iter().map(|candidate| self.belongs(candidate, all)).collect();
@@ -184,12 +189,18 @@ impl Election {
         }
     }
 
+    /// The system identifier of a server of another cluster, and that of this one.
+    fn mismatch(&self, server: Identity) -> Option<(u64, u64)> {
+        match (self.cluster, server.system) {
+            (Cluster::Known(Some(expected)), Some(system)) if system != expected => Some((system, expected)),
+            _ => None,
+        }
+    }
+
     /// Whether a node is one of this cluster that stands for itself: `Undecided` if so and writable.
     fn belongs(&self, candidate: &Candidate<'_>, all: &[Candidate<'_>]) -> Standing {
         let Some(seen) = candidate.seen else { return Standing::Silent };
-        if let (Cluster::Known(Some(expected)), Some(system)) = (self.cluster, seen.identity.system)
-            && system != expected
-        {
+        if let Some((system, expected)) = self.mismatch(seen.identity) {
             return Standing::Refused(Reason::ForeignCluster { system, expected });
         }
         let same = |other: &&Candidate<'_>| {
