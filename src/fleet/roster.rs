@@ -81,7 +81,9 @@ impl Fleet {
             .members
             .iter()
             .enumerate()
-            .filter(|(_, member)| member.health.state() == HealthState::Lagging)
+            .filter(|(_, member)| {
+                member.health.state() == HealthState::Lagging && !member.health.is_ejected()
+            })
             .filter_map(|(index, member)| Some((lag(member)?, index)))
             .collect();
         laggards.sort_unstable();
