@@ -14,7 +14,7 @@ pub(crate) use roster::{NodeView, Service};
 use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Transition};
 use crate::observation::{Observation, ProbeFailure};
 use crate::traffic::Tally;
-use election::{Candidate, Election, Standing};
+use election::{Candidate, Election, Standing, Term};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, mem};
@@ -88,9 +88,9 @@ pub(crate) struct Fleet {
     /// In the order of the configuration.
     members: Vec<Member>,
     election: Election,
-    /// The positions of the node that writes went to last.
+    /// The positions of the node that writes went to last, in the history of then.
     clock: LsnClock,
-    wrote_to: Option<NodeId>,
+    term: Option<Term>,
     /// Whether several nodes are writable.
     split: bool,
 }
@@ -118,7 +118,7 @@ impl Fleet {
             members: vec![],
             election: Election::default(),
             clock: LsnClock::default(),
-            wrote_to: None,
+            term: None,
             split: false,
         }
     }
@@ -169,11 +169,12 @@ impl Fleet {
         changes
     }
 
-    /// Forgets the node; with the last one that has ever answered, also which cluster this was.
+    /// Forgets the node; with the last one that has ever answered as one of the cluster, also which cluster this was.
     pub(crate) fn remove(&mut self, now: Instant, id: NodeId) -> Vec<Change> {
         let mut changes = vec![];
         self.members.retain(|member| member.listed.id != id);
-        if self.members.iter().all(|member| member.seen.is_none()) {
+        let mut seen = self.members.iter().filter_map(|member| member.seen.as_ref());
+        if !seen.any(|seen| self.election.is_ours(seen.identity)) {
             self.election.forget_cluster();
         }
         self.elect(now, None, &mut changes);
@@ -200,9 +201,10 @@ impl Fleet {
     /// Takes in the counts of a node's traffic.
     pub(crate) fn traffic(&mut self, now: Instant, id: NodeId, tally: Tally) -> Option<Change> {
         let index = self.index(id)?;
-        let in_state = |state| self.replicas().filter(move |member| member.health.state() == state).count();
+        let ejected = self.replicas().filter(|member| member.health.is_ejected()).count();
+        let healthy = self.replicas().filter(|member| member.health.state() == HealthState::Healthy).count();
         let share = self.policy.ejection.max_share * self.replicas().count() as f64;
-        let may_eject = in_state(HealthState::Ejected) < share as usize && in_state(HealthState::Healthy) > 1;
+        let may_eject = ejected < share as usize && healthy > 1;
         let member = &mut self.members[index];
         if member.role != Role::Replica {
             return None;
@@ -252,7 +254,7 @@ impl Fleet {
             ProbeFailure::Failed(how) => ProbeOutcome::Failed(how),
             ProbeFailure::TimedOut { probes, after } => ProbeOutcome::TimedOut { probes, after },
             // It is alive, and its pools may well have connections: saturation is not sickness.
-            ProbeFailure::Full(_) if is_writer => return,
+            ProbeFailure::Full(_) if is_writer => return self.clock.missed(),
             // Alive as well, but nobody can tell how far it is behind.
             ProbeFailure::Full(how) => ProbeOutcome::Full(how),
         };
@@ -283,8 +285,14 @@ impl Fleet {
         }
 
         let writer = self.election.writer();
+        let last = self.term;
+        if matches!(writer, Writer::Node(_)) && last != self.election.term() {
+            // Positions of different histories cannot be compared.
+            self.clock = LsnClock::default();
+            self.term = self.election.term();
+        }
         if writer != before {
-            self.change_writer(writer, observed, changes);
+            self.change_writer(writer, last.map(|term| term.node), observed, changes);
         }
         for (index, standing) in outcome.standings.into_iter().enumerate() {
             let member = &mut self.members[index];
@@ -308,7 +316,13 @@ impl Fleet {
         }
     }
 
-    fn change_writer(&mut self, writer: Writer, observed: Option<usize>, changes: &mut Vec<Change>) {
+    fn change_writer(
+        &mut self,
+        writer: Writer,
+        last: Option<NodeId>,
+        observed: Option<usize>,
+        changes: &mut Vec<Change>,
+    ) {
         let node = match writer {
             Writer::Node(node) => node,
             Writer::Nobody(why) => {
@@ -316,12 +330,7 @@ impl Fleet {
                 return changes.push(Change::NoWriter(why));
             }
         };
-        let from = self.wrote_to.replace(node).filter(|from| *from != node);
-        changes.push(Change::Writer { node, from });
-        if from.is_some() {
-            // Positions of different histories cannot be compared.
-            self.clock = LsnClock::default();
-        }
+        changes.push(Change::Writer { node, from: last.filter(|from| *from != node) });
         let index = self.index(node).filter(|index| Some(*index) != observed);
         let seen = index.and_then(|index| self.members[index].seen.as_ref());
         if let Some((asked_at, lsn)) = seen.and_then(|seen| Some((seen.asked_at, seen.lsn?))) {
@@ -371,5 +380,438 @@ impl Member {
             seen: self.seen.as_ref().filter(|_| self.present),
             leaves: self.health.state() == HealthState::Draining,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::{Answer, Scene, ms, primary, standby};
+    use super::*;
+    use crate::health::{Ejection, UnverifiedLag};
+
+    /// Nothing is told.
+    const QUIET: [&str; 0] = [];
+
+    fn new() -> Scene {
+        Scene::new(HealthPolicy::default(), ["a", "b", "c"])
+    }
+
+    fn healthy() -> Scene {
+        Scene::healthy(HealthPolicy::default())
+    }
+
+    #[test]
+    fn the_first_round_finds_out_what_everybody_is() {
+        let mut scene = new();
+        assert_eq!(scene.nodes(), "a unproven primary, b unproven replica, c unproven replica");
+        assert_eq!(scene.writer(), "not every node has been asked yet");
+        assert_eq!(scene.answer("a", primary()), QUIET);
+        assert_eq!(
+            scene.answer("b", standby()),
+            ["b: unproven to unproven: primary unobserved: lag unverified"]
+        );
+        assert_eq!(
+            scene.refuse("c"),
+            [
+                "c: unproven to unreachable: connection refused",
+                "writes to a",
+                "a: unproven to healthy: answers and is writable",
+                "b: unproven to healthy: lag of at most 0 ms",
+            ]
+        );
+        assert_eq!(scene.nodes(), "a healthy primary, b healthy replica, c unreachable replica");
+        assert_eq!(scene.serving(), "b");
+    }
+
+    #[test]
+    fn a_promotion_moves_writes_at_the_very_probe_that_shows_it() {
+        let on = |timeline: u32| primary().timeline(timeline);
+        let promoted = [
+            "writes to b instead of a",
+            "b: a primary, not a replica",
+            "c: healthy to lagging: not known to follow the primary to timeline 2: seen on 1 so far",
+            "b: healthy to healthy: answers and is writable",
+        ];
+
+        let mut scene = healthy();
+        scene.refuse("a");
+        assert_eq!(scene.answer("b", on(2)), promoted, "the old primary is gone");
+        assert_eq!((scene.writer(), scene.serving()), ("b".into(), "".into()));
+
+        let mut scene = healthy();
+        let told = [
+            "no writes: no node that answers is writable",
+            "a: a replica, not a primary",
+            "a: healthy to healthy: lag of at most 0 ms",
+        ];
+        assert_eq!(scene.answer("a", standby()), told);
+        let mut expected = promoted.to_vec();
+        expected.insert(
+            1,
+            "a: healthy to lagging: not known to follow the primary to timeline 2: seen on 1 so far",
+        );
+        assert_eq!(scene.answer("b", on(2)), expected, "it is in recovery");
+
+        let mut scene = healthy();
+        let mut expected = promoted.to_vec();
+        expected.insert(0, "split brain: a b");
+        expected.insert(2, "a: healthy to refused: writable, but on timeline 1 while the primary is on 2");
+        assert_eq!(scene.answer("b", on(2)), expected, "it is still writable");
+        assert_eq!(scene.answer("a", on(1)), QUIET);
+        assert_eq!(scene.answer("b", on(2)), QUIET);
+        assert_eq!(
+            scene.answer("c", standby().timeline(2)),
+            ["c: lagging to lagging: lag of at most 0 ms is to be confirmed by the next probe"]
+        );
+        let told = ["split brain ended", "a: a replica, not a primary"];
+        assert_eq!(scene.answer("a", standby().timeline(2)), told);
+        assert_eq!(scene.answer("a", standby().timeline(2)), ["a: refused to healthy: lag of at most 0 ms"]);
+        assert_eq!(scene.answer("c", standby().timeline(2)), ["c: lagging to healthy: lag of at most 0 ms"]);
+        assert_eq!((scene.writer(), scene.serving()), ("b".into(), "a c".into()));
+    }
+
+    #[test]
+    fn a_primary_that_is_gone_takes_writes_again_at_its_first_good_answer() {
+        let mut scene = healthy();
+        assert_eq!(scene.time_out("a"), QUIET, "one probe changes nothing");
+        assert_eq!(scene.writer(), "a");
+        let told = [
+            "a: healthy to unreachable: 2 probes timed out after 500 ms",
+            "no writes: no node that answers is writable",
+        ];
+        assert_eq!(scene.time_out("a"), told);
+        assert_eq!(scene.serving(), "b c", "reads go on");
+        assert_eq!(scene.time_out("a"), QUIET);
+        assert_eq!(scene.answer("a", primary()), ["writes to a"]);
+        assert_eq!(scene.answer("a", primary()), ["a: unreachable to healthy: answers and is writable"]);
+    }
+
+    #[test]
+    fn writes_stay_where_they_were_or_go_nowhere() {
+        let mut scene = healthy();
+        let split = |timeline| format!("split brain: not the only writable node on timeline {timeline}");
+        assert_eq!(
+            scene.answer("b", primary()),
+            [
+                "split brain: a b".into(),
+                "no writes: split brain: more than one node has been writable on one timeline".into(),
+                format!("a: healthy to refused: {}", split(1)),
+                format!("b: healthy to refused: {}", split(1)),
+            ]
+        );
+        assert_eq!(scene.refuse("a")[1..], ["split brain ended"]);
+        assert_eq!(scene.writer(), "split brain: more than one node has been writable on one timeline");
+        assert_eq!(scene.refuse("b")[1..], ["no writes: no node that answers is writable"]);
+        scene.answer("c", primary().timeline(2));
+        assert_eq!(scene.writer(), "c");
+        scene.refuse("c");
+        scene.answer("a", primary());
+        assert_eq!(scene.writer(), "the only writable node is on an older timeline than the primary was");
+    }
+
+    #[test]
+    fn a_wrong_entry_is_told_once_and_handled_by_what_it_is() {
+        let mut scene = new();
+        assert_eq!(scene.answer("a", standby())[0], "a: a replica, not a primary");
+        scene.answer("b", primary());
+        assert_eq!(
+            scene.answer("c", standby().system(8)),
+            [
+                "writes to b",
+                "a: unproven to healthy: lag of at most 0 ms",
+                "b: a primary, not a replica",
+                "b: unproven to healthy: answers and is writable",
+                "c: unproven to refused: of another cluster: its system identifier is 8, the primary's 7",
+            ]
+        );
+        assert_eq!(scene.nodes(), "a healthy replica, b healthy primary, c refused replica");
+        for _ in 0..3 {
+            scene.wait(250);
+            let told = ["b", "a", "c"].map(|name| match name {
+                "b" => scene.answer(name, primary()),
+                "a" => scene.answer(name, standby()),
+                _ => scene.answer(name, standby().system(8)),
+            });
+            assert_eq!(told.concat(), QUIET);
+        }
+        assert_eq!(scene.serving(), "a");
+    }
+
+    #[test]
+    fn a_server_that_is_listed_twice_serves_once() {
+        let one = |seen: Answer, started| seen.started(started);
+        let mut scene = new();
+        scene.answer("a", one(primary(), 1));
+        scene.answer("b", one(standby(), 2));
+        let told = scene.answer("c", one(standby(), 2));
+        assert_eq!(told.last().expect("more than one"), "c: unproven to refused: the same server as `b`");
+        assert_eq!(scene.serving(), "b");
+
+        // Restarted, and seen first through the other entry: what `b` has shown is of the past.
+        assert_eq!(scene.answer("c", one(standby(), 3)), QUIET);
+        assert_eq!(scene.answer("c", one(standby(), 3)), ["c: refused to healthy: lag of at most 0 ms"]);
+        let told =
+            ["c: healthy to refused: the same server as `b`", "b: healthy to healthy: lag of at most 0 ms"];
+        assert_eq!(scene.answer("b", one(standby(), 3)), told[..1]);
+        assert_eq!(scene.serving(), "b");
+
+        // What the primary's other entry has shown of it was of the same process.
+        let mut scene = Scene::new(HealthPolicy::default(), ["a", "b"]);
+        scene.answer("a", one(primary(), 1));
+        scene.answer("b", one(primary(), 1));
+        assert_eq!(scene.writer(), "a");
+        assert_eq!(scene.answer("b", one(standby(), 2)), ["no writes: no node that answers is writable"]);
+    }
+
+    #[test]
+    fn lag_is_judged_within_one_history_alone() {
+        let on = |timeline: u32| primary().timeline(timeline);
+        let mut scene = healthy();
+        scene.answer("a", primary().at(5000));
+        assert_eq!(scene.lag("b"), Some(ms(0)));
+
+        // Promoted at an older position, and written to since.
+        scene.wait(5000);
+        scene.answer("b", on(2).at(4000));
+        scene.wait(1500);
+        scene.answer("b", on(2).at(6000));
+        scene.answer("c", standby().timeline(2).at(5500));
+        assert_eq!(scene.lag("c"), Some(ms(1500)), "5000 was reached on the old history");
+
+        // The same node, promoted again with nobody looking.
+        scene.wait(1500);
+        scene.answer("b", on(4).at(6000));
+        scene.answer("c", standby().timeline(4).at(5500));
+        assert_eq!(scene.lag("c"), None, "nothing is known of this history");
+
+        // Seen nowhere in between, and then somewhere else.
+        scene.refuse("b");
+        scene.refuse("b");
+        scene.answer("a", on(5).at(6000));
+        scene.answer("c", standby().timeline(5).at(5999));
+        assert_eq!(scene.lag("c"), None);
+
+        // The same history, after a while out of reach.
+        scene.refuse("a");
+        scene.wait(700);
+        scene.answer("a", on(5).at(7000));
+        scene.answer("c", standby().timeline(5).at(6500));
+        assert_eq!(scene.lag("c"), Some(ms(700)));
+    }
+
+    #[test]
+    fn a_standby_that_does_not_say_how_far_it_is_has_no_lag() {
+        let mut scene = healthy();
+        assert_eq!(
+            scene.answer("b", standby().nowhere()),
+            ["b: healthy to healthy: primary unobserved: lag unverified"]
+        );
+        assert_eq!((scene.lag("b"), scene.serving()), (None, "b c".into()));
+    }
+
+    #[test]
+    fn a_primary_that_does_not_say_how_far_it_is_measures_nobody() {
+        let mut scene = healthy();
+        scene.wait(5000);
+        scene.answer("a", primary().nowhere());
+        scene.answer("b", standby().at(99));
+        assert_eq!(scene.nodes(), "a healthy primary, b healthy replica, c healthy replica");
+    }
+
+    #[test]
+    fn full_is_alive() {
+        let mut scene = healthy();
+        for _ in 0..3 {
+            assert_eq!(scene.full("a"), QUIET, "saturation is not sickness");
+        }
+        assert_eq!(scene.full("b"), QUIET);
+        assert_eq!(scene.full("b"), ["b: healthy to unreachable: too many clients"]);
+        assert_eq!((scene.writer(), scene.serving()), ("a".into(), "c".into()));
+
+        // While nobody could ask the primary, nobody fell behind for all that is known.
+        scene.wait(5000);
+        scene.full("a");
+        scene.answer("a", primary().at(200));
+        assert_eq!(
+            scene.answer("c", standby().at(199)),
+            ["c: healthy to healthy: primary unobserved: lag unverified"]
+        );
+    }
+
+    #[test]
+    fn traffic_ejects_a_replica_for_a_while() {
+        let mut scene = healthy();
+        assert_eq!(scene.eject("a"), QUIET, "nobody else could take the writes");
+        assert_eq!(scene.eject("b"), ["b: healthy to ejected: failed 5 calls in a row"]);
+        assert_eq!(scene.serving(), "c");
+        assert_eq!(scene.eject("b"), QUIET);
+        assert_eq!(scene.eject("c"), QUIET, "it is the last one, and half of two is one");
+        assert_eq!(scene.round(primary(), standby()), QUIET);
+        scene.wait(4750);
+        assert_eq!(scene.round(primary(), standby()), ["b: ejected to healthy: lag of at most 0 ms"]);
+        scene.wait(10_000);
+        scene.eject("b");
+        scene.wait(9_749);
+        assert_eq!(scene.round(primary(), standby()), QUIET, "the second one lasts twice as long");
+        assert_eq!(scene.round(primary(), standby()), ["b: ejected to healthy: lag of at most 0 ms"]);
+    }
+
+    #[test]
+    fn a_share_of_the_replicas_at_most_is_ejected() {
+        for (share, replicas, ejected) in [
+            (0.5, 1, 0),
+            (0.5, 2, 1),
+            (0.5, 3, 1),
+            (0.5, 4, 2),
+            (1.0, 1, 0),
+            (1.0, 3, 2),
+            (0.3, 3, 0),
+            (0.0, 9, 0),
+        ] {
+            let ejection = Ejection::default().max_share(share);
+            let mut scene = Scene::new(HealthPolicy { ejection, ..Default::default() }, ["a"]);
+            let names: Vec<_> = (0..replicas).map(|i| format!("r{i}")).collect();
+            for name in &names {
+                scene.add(name, Role::Replica);
+            }
+            scene.round(primary(), standby());
+            let told: Vec<_> = names.iter().flat_map(|name| scene.eject(name)).collect();
+            assert_eq!(told.len(), ejected, "{share} of {replicas}");
+        }
+        assert_eq!(Ejection::off().max_share, 0.0);
+    }
+
+    #[test]
+    fn an_ejection_counts_whatever_else_is_wrong_with_the_node() {
+        let mut scene = healthy();
+        scene.add("d", Role::Replica);
+        scene.add("e", Role::Replica);
+        scene.round(primary(), standby());
+        scene.eject("b");
+        scene.eject("c");
+        scene.wait(2000);
+        scene.answer("a", primary().at(200));
+        scene.answer("a", primary().at(200));
+        scene.answer("b", standby());
+        scene.answer("d", standby().at(200));
+        assert_eq!(scene.eject("d"), QUIET, "half of four is two, and both are still ejected");
+    }
+
+    #[test]
+    fn nodes_that_leave_are_no_replicas_any_more() {
+        let mut scene = healthy();
+        scene.drain("c");
+        assert_eq!(scene.eject("b"), QUIET);
+    }
+
+    #[test]
+    fn where_nobody_else_serves_one_good_probe_ends_an_ejection() {
+        let mut scene = healthy();
+        scene.eject("b");
+        assert_eq!(scene.answer("b", standby()), QUIET, "`c` serves");
+        scene.refuse("c");
+        assert_eq!(scene.serving(), "");
+        assert_eq!(scene.time_out("b"), QUIET);
+        assert_eq!(scene.answer("b", standby()), ["b: ejected to healthy: lag of at most 0 ms"]);
+        // A good probe of another one pardons nobody.
+        scene.answer("c", standby());
+        scene.answer("c", standby());
+        scene.eject("b");
+        scene.refuse("c");
+        scene.answer("a", primary());
+        assert_eq!(scene.serving(), "");
+    }
+
+    #[test]
+    fn a_node_that_leaves_takes_no_new_work() {
+        let mut scene = healthy();
+        assert_eq!(scene.drain("b"), ["b: healthy to draining: being removed"]);
+        assert_eq!(scene.drain("b"), QUIET);
+        assert_eq!((scene.serving(), scene.answer("b", standby())), ("c".into(), vec![]));
+        assert_eq!(scene.remove("b"), QUIET);
+        assert_eq!(scene.nodes(), "a healthy primary, c healthy replica");
+        assert_eq!(scene.answer("c", standby()), QUIET);
+
+        // The primary, in the middle of a switch to another one on the same timeline.
+        let told = ["a: healthy to draining: being removed", "no writes: no node that answers is writable"];
+        assert_eq!(scene.drain("a"), told);
+        assert_eq!(scene.answer("a", primary()), QUIET);
+        assert_eq!(
+            scene.answer("c", primary()),
+            [
+                "writes to c instead of a",
+                "c: a primary, not a replica",
+                "c: healthy to healthy: answers and is writable"
+            ]
+        );
+        assert_eq!(scene.remove("a"), QUIET);
+        assert_eq!(scene.writer(), "c");
+    }
+
+    #[test]
+    fn what_happens_to_a_node_that_is_not_there_is_nothing() {
+        let mut scene = healthy();
+        scene.remove("c");
+        for told in [
+            scene.answer("c", primary().timeline(9)),
+            scene.refuse("c"),
+            scene.eject("c"),
+            scene.drain("c"),
+            scene.remove("c"),
+        ] {
+            assert_eq!(told, QUIET);
+        }
+        scene.fleet.list_as(scene.id("c"), Role::Primary);
+        assert_eq!(scene.nodes(), "a healthy primary, b healthy replica");
+    }
+
+    #[test]
+    fn a_node_that_is_added_later_serves_when_it_is_proven() {
+        let mut scene = healthy();
+        scene.add("d", Role::Replica);
+        assert_eq!((scene.writer(), scene.serving()), ("a".into(), "b c".into()));
+        assert_eq!(scene.answer("d", standby()), ["d: unproven to healthy: lag of at most 0 ms"]);
+        assert_eq!(scene.serving(), "b c d");
+    }
+
+    #[test]
+    fn the_last_of_a_cluster_takes_its_name_along() {
+        let theirs = |answer: Answer| answer.system(8);
+        let mut scene = Scene::new(HealthPolicy::default(), ["a", "b"]);
+        scene.answer("a", primary());
+        scene.answer("b", theirs(primary().timeline(4)));
+        scene.fleet.list_as(scene.id("a"), Role::Replica);
+        scene.fleet.list_as(scene.id("b"), Role::Primary);
+        assert_eq!(scene.writer(), "a");
+        scene.drain("a");
+        assert_eq!(scene.writer(), "no node that answers is writable");
+        assert_eq!(scene.remove("a"), ["writes to b instead of a", "b: a primary, not a replica"]);
+        assert_eq!(scene.answer("b", theirs(primary().timeline(4))), QUIET);
+        assert_eq!(
+            scene.answer("b", theirs(primary().timeline(4))),
+            ["b: refused to healthy: answers and is writable"]
+        );
+    }
+
+    #[test]
+    fn settings_may_change() {
+        let mut scene = healthy();
+        scene.wait(5000);
+        scene.answer("a", primary().at(200));
+        scene.answer("a", primary().at(200));
+        let unverified_lag = UnverifiedLag::Exclude;
+        scene.fleet.set_policy(HealthPolicy { unverified_lag, ..HealthPolicy::with_lag_threshold(ms(6000)) });
+        scene.answer("b", standby().at(150));
+        scene.answer("c", standby().nowhere());
+        assert_eq!(scene.serving(), "b");
+    }
+
+    #[test]
+    fn nodes_are_seen_in_the_order_that_was_asked_for() {
+        let mut scene = healthy();
+        let order = ["c", "a", "b"].map(|name| scene.id(name));
+        scene.fleet.sort_by_key(|id| order.iter().position(|other| *other == id).expect("one of them"));
+        assert_eq!(scene.nodes(), "c healthy replica, a healthy primary, b healthy replica");
+        assert_eq!(scene.fleet.view().nodes.iter().map(|node| node.id).collect::<Vec<_>>(), order);
     }
 }

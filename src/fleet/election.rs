@@ -6,7 +6,7 @@
 
 use super::{NodeId, Role};
 use crate::health::Reason;
-use crate::observation::Observation;
+use crate::observation::{Identity, Observation};
 use std::sync::Arc;
 use std::{fmt, mem};
 
@@ -104,9 +104,10 @@ enum Cluster {
     Known(Option<u64>),
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Term {
-    node: NodeId,
+/// A node takes the writes, in one history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Term {
+    pub(super) node: NodeId,
     timeline: Option<u32>,
 }
 
@@ -121,6 +122,11 @@ impl Election {
         self.writer
     }
 
+    /// That of the node that takes the writes, or took them last.
+    pub(super) fn term(&self) -> Option<Term> {
+        self.term
+    }
+
     /// The node does not matter any more, be it that it was the primary.
     pub(super) fn forget(&mut self, id: NodeId) {
         self.term.take_if(|term| term.node == id);
@@ -129,6 +135,11 @@ impl Election {
     /// Nobody is left who knows which cluster this was.
     pub(super) fn forget_cluster(&mut self) {
         *self = Self::default();
+    }
+
+    /// Whether nothing shows that the server is of another cluster.
+    pub(super) fn is_ours(&self, server: Identity) -> bool {
+        self.mismatch(server).is_none()
     }
 
     pub(super) fn hold(&mut self, all: &[Candidate<'_>]) -> Outcome {
@@ -178,12 +189,18 @@ impl Election {
         }
     }
 
+    /// The system identifier of a server of another cluster, and that of this one.
+    fn mismatch(&self, server: Identity) -> Option<(u64, u64)> {
+        match (self.cluster, server.system) {
+            (Cluster::Known(Some(expected)), Some(system)) if system != expected => Some((system, expected)),
+            _ => None,
+        }
+    }
+
     /// Whether a node is one of this cluster that stands for itself: `Undecided` if so and writable.
     fn belongs(&self, candidate: &Candidate<'_>, all: &[Candidate<'_>]) -> Standing {
         let Some(seen) = candidate.seen else { return Standing::Silent };
-        if let (Cluster::Known(Some(expected)), Some(system)) = (self.cluster, seen.identity.system)
-            && system != expected
-        {
+        if let Some((system, expected)) = self.mismatch(seen.identity) {
             return Standing::Refused(Reason::ForeignCluster { system, expected });
         }
         let same = |other: &&Candidate<'_>| {

@@ -104,6 +104,11 @@ impl NodeHealth {
         }
     }
 
+    /// Whether it is ejected, be it that something graver is wrong with it as well.
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.ejected.is_some()
+    }
+
     /// When the node last became healthy, if it is.
     pub(crate) fn healthy_since(&self) -> Option<Instant> {
         self.since.filter(|_| self.state() == HealthState::Healthy)
