@@ -403,7 +403,7 @@ mod tests {
             (
                 "not all have been asked",
                 vec![a(primary()), b(standby()), node("c", None).not_probed()],
-                (Err(NoPrimary::NotYetKnown), vec![Undecided, Standby, Silent]),
+                (Err(NoPrimary::NotYetKnown), vec![Undecided, Undecided, Silent]),
             ),
             (
                 "one that was asked is silent",
@@ -616,7 +616,7 @@ mod tests {
             (
                 "two others agree, a third was not asked",
                 vec![silent(), b(primary()), c(standby()), node("d", None).not_probed()],
-                (Err(NoPrimary::NotYetKnown), vec![Silent, Undecided, Standby, Silent]),
+                (Err(NoPrimary::NotYetKnown), vec![Silent, Undecided, Undecided, Silent]),
             ),
             (
                 "one alone may be a wrong entry",
