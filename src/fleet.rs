@@ -790,6 +790,14 @@ mod tests {
     }
 
     #[test]
+    fn the_last_node_of_all_leaves_nothing_to_be_told() {
+        let mut scene = Scene::new(HealthPolicy::default(), ["a"]);
+        assert_eq!(scene.refuse("a")[1..], ["no writes: no node that answers is writable"]);
+        scene.drain("a");
+        assert_eq!(scene.remove("a"), QUIET);
+    }
+
+    #[test]
     fn settings_may_change() {
         let mut scene = healthy();
         scene.wait(5000);

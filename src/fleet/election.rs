@@ -134,7 +134,7 @@ impl Election {
 
     /// Nobody is left who knows which cluster this was.
     pub(super) fn forget_cluster(&mut self) {
-        *self = Self::default();
+        *self = Self { writer: self.writer, ..Self::default() };
     }
 
     /// Whether nothing shows that the server is of another cluster.
