@@ -11,7 +11,7 @@ mod roster;
 pub(crate) use election::{NoPrimary, Writer};
 pub(crate) use roster::{NodeView, Service, View};
 
-use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Transition};
+use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Reason, Transition};
 use crate::observation::{Observation, ProbeFailure};
 use crate::traffic::Tally;
 use election::{Candidate, Election, Standing, Term};
@@ -340,7 +340,10 @@ impl Fleet {
         member.lag = None;
         let Some(seen) = member.seen.as_ref().filter(|_| member.present) else { return };
         let outcome = match &member.standing {
-            Standing::Silent | Standing::Undecided => return,
+            Standing::Silent => return,
+            Standing::Undecided if member.health.state() == HealthState::Unproven => return,
+            // It was a standby that served.
+            Standing::Undecided => ProbeOutcome::Astray(Reason::LagUnverified),
             Standing::Primary => ProbeOutcome::Primary,
             Standing::Standby => {
                 let unknown = Lag::unknown(seen.answered_at);
@@ -795,6 +798,20 @@ mod tests {
         assert_eq!(scene.refuse("a")[1..], ["no writes: no node that answers is writable"]);
         scene.drain("a");
         assert_eq!(scene.remove("a"), QUIET);
+    }
+
+    #[test]
+    fn a_standby_that_is_promoted_before_the_primary_is_known_serves_no_more() {
+        let unverified_lag = UnverifiedLag::Serve;
+        let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b", "c"]);
+        scene.answer("a", standby());
+        scene.answer("b", standby());
+        assert_eq!(scene.serving(), "a b");
+        assert_eq!(
+            scene.answer("b", primary().timeline(2)),
+            ["b: healthy to lagging: primary unobserved: lag unverified"]
+        );
+        assert_eq!(scene.serving(), "a");
     }
 
     #[test]
