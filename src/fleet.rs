@@ -341,7 +341,9 @@ impl Fleet {
         let Some(seen) = member.seen.as_ref().filter(|_| member.present) else { return };
         let outcome = match &member.standing {
             Standing::Silent => return,
-            Standing::Undecided if member.health.state() == HealthState::Unproven => return,
+            Standing::Undecided if seen.in_recovery || member.health.state() == HealthState::Unproven => {
+                return;
+            }
             // It was a standby that served.
             Standing::Undecided => ProbeOutcome::Astray(Reason::LagUnverified),
             Standing::Primary => ProbeOutcome::Primary,
@@ -798,6 +800,30 @@ mod tests {
         assert_eq!(scene.refuse("a")[1..], ["no writes: no node that answers is writable"]);
         scene.drain("a");
         assert_eq!(scene.remove("a"), QUIET);
+    }
+
+    #[test]
+    fn no_standby_serves_before_it_is_known_which_cluster_this_is() {
+        let unverified_lag = UnverifiedLag::Serve;
+        let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b", "c"]);
+        assert_eq!(scene.answer("b", standby()), QUIET);
+        assert_eq!(scene.answer("c", standby().system(8)), QUIET);
+        let told = scene.refuse("a");
+        let unconfirmed = "nothing shows that it is of this cluster: the configured primary has never answered, and others do not \
+                           confirm it";
+        assert!(told.contains(&format!("b: unproven to refused: {unconfirmed}")), "{told:?}");
+        assert!(told.contains(&format!("c: unproven to refused: {unconfirmed}")), "{told:?}");
+
+        // Alone, it may be of another cluster as well; but it has been asked for that it serves.
+        let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b", "c"]);
+        scene.answer("b", standby());
+        scene.refuse("c");
+        assert_eq!(scene.serving(), "");
+        scene.refuse("a");
+        assert_eq!(scene.serving(), "b");
+        scene.add("d", Role::Replica);
+        scene.answer("b", standby());
+        assert_eq!(scene.serving(), "b", "nor does it leave when there is somebody else to be asked");
     }
 
     #[test]

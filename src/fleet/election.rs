@@ -65,7 +65,7 @@ pub(super) struct Candidate<'a> {
 pub(super) enum Standing {
     /// It does not answer.
     Silent,
-    /// It is writable, and it is not known yet who the primary is.
+    /// It is not known yet which cluster this is, or, of one that is writable, who the primary is.
     Undecided,
     Primary,
     /// It follows the primary, as far as is known.
@@ -97,8 +97,11 @@ pub(super) struct Election {
 /// Which cluster this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cluster {
+    /// Not every node has been asked yet.
     Unknown,
-    /// Servers of several clusters answer, and nothing shows which of them is the one.
+    /// At most one server says which cluster it is of, and it is not the configured primary.
+    Unconfirmed,
+    /// Servers of several clusters answer, and none of them is the configured primary.
     Disputed,
     /// The system identifier of its servers; `None` where they do not tell it.
     Known(Option<u64>),
@@ -143,7 +146,7 @@ impl Election {
     }
 
     pub(super) fn hold(&mut self, all: &[Candidate<'_>]) -> Outcome {
-        self.identify(all);
+        self.cluster = self.identify(all);
         let mut standings: Vec<_> = all.iter().map(|candidate| self.belongs(candidate, all)).collect();
         let writable: Vec<_> = all
             .iter()
@@ -168,24 +171,27 @@ impl Election {
 
     /// The configured primary says which cluster this is. Where it does not answer, at least two other servers that agree do: one
     /// alone might be a wrong entry.
-    fn identify(&mut self, all: &[Candidate<'_>]) {
+    fn identify(&self, all: &[Candidate<'_>]) -> Cluster {
         if let Cluster::Known(_) = self.cluster {
-            return;
+            return self.cluster;
         }
         let primary = all.iter().find(|candidate| candidate.listed == Role::Primary);
         if let Some(seen) = primary.and_then(|primary| primary.seen) {
-            self.cluster = Cluster::Known(seen.identity.system);
-            return;
+            return Cluster::Known(seen.identity.system);
         }
-        self.cluster = Cluster::Unknown;
+        if !all.iter().all(|candidate| candidate.probed) {
+            return Cluster::Unknown;
+        }
         let servers = all.iter().filter_map(|candidate| Some(candidate.seen?.identity));
         let mut servers = servers.filter(|server| server.system.is_some());
-        let Some(first) = servers.next() else { return };
-        let others: Vec<_> = servers.collect();
+        let Some(first) = servers.next() else { return Cluster::Unconfirmed };
+        let others: Vec<_> = servers.filter(|server| *server != first).collect();
         if others.iter().any(|other| other.system != first.system) {
-            self.cluster = Cluster::Disputed;
-        } else if others.iter().any(|other| *other != first) && all.iter().all(|candidate| candidate.probed) {
-            self.cluster = Cluster::Known(first.system);
+            Cluster::Disputed
+        } else if others.is_empty() {
+            Cluster::Unconfirmed
+        } else {
+            Cluster::Known(first.system)
         }
     }
 
@@ -263,6 +269,7 @@ impl Election {
                 }
                 _ => Reason::SplitBrain { timeline: timeline.unwrap_or_default() },
             }),
+            (Standing::Standby, _) if self.cluster == Cluster::Unknown => Standing::Undecided,
             (Standing::Standby, _) if self.cluster == Cluster::Disputed => {
                 Standing::Refused(Reason::Unconfirmed)
             }
@@ -615,7 +622,7 @@ mod tests {
             (
                 "two others agree, a third was not asked",
                 vec![silent(), b(primary()), c(standby()), node("d", None).not_probed()],
-                (Err(NoPrimary::NotYetKnown), vec![Silent, Undecided, Standby, Silent]),
+                (Err(NoPrimary::NotYetKnown), vec![Silent, Undecided, Undecided, Silent]),
             ),
             (
                 "one alone may be a wrong entry",
