@@ -11,7 +11,7 @@ mod roster;
 pub(crate) use election::{NoPrimary, Writer};
 pub(crate) use roster::{NodeView, Service};
 
-use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Transition};
+use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Reason, Transition};
 use crate::observation::{Observation, ProbeFailure};
 use crate::traffic::Tally;
 use election::{Candidate, Election, Standing, Term};
@@ -344,7 +344,12 @@ impl Fleet {
         member.lag = None;
         let Some(seen) = member.seen.as_ref().filter(|_| member.present) else { return };
         let outcome = match &member.standing {
-            Standing::Silent | Standing::Undecided => return,
+            Standing::Silent => return,
+            Standing::Undecided if seen.in_recovery || member.health.state() == HealthState::Unproven => {
+                return;
+            }
+            // It was a standby that served.
+            Standing::Undecided => ProbeOutcome::Astray(Reason::LagUnverified),
             Standing::Primary => ProbeOutcome::Primary,
             Standing::Standby => {
                 let unknown = Lag::unknown(seen.answered_at);
@@ -789,6 +794,59 @@ mod tests {
             scene.answer("b", theirs(primary().timeline(4))),
             ["b: refused to healthy: answers and is writable"]
         );
+    }
+
+    #[test]
+    fn the_last_node_of_all_leaves_nothing_to_be_told() {
+        let mut scene = Scene::new(HealthPolicy::default(), ["a"]);
+        assert_eq!(scene.refuse("a")[1..], ["no writes: no node that answers is writable"]);
+        scene.drain("a");
+        assert_eq!(scene.remove("a"), QUIET);
+    }
+
+    #[test]
+    fn no_standby_serves_before_it_is_known_which_cluster_this_is() {
+        let unverified_lag = UnverifiedLag::Serve;
+        let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b", "c"]);
+        assert_eq!(scene.answer("b", standby()), QUIET);
+        assert_eq!(scene.answer("c", standby().system(8)), QUIET);
+        let told = scene.refuse("a");
+        let unconfirmed = "nothing shows that it is of this cluster: the configured primary has never answered, and others do not \
+                           confirm it";
+        assert!(told.contains(&format!("b: unproven to refused: {unconfirmed}")), "{told:?}");
+        assert!(told.contains(&format!("c: unproven to refused: {unconfirmed}")), "{told:?}");
+
+        // Alone, it may be of another cluster as well; but it has been asked for that it serves.
+        let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b", "c"]);
+        scene.answer("b", standby());
+        scene.refuse("c");
+        assert_eq!(scene.serving(), "");
+        scene.refuse("a");
+        assert_eq!(scene.serving(), "b");
+        scene.add("d", Role::Replica);
+        scene.answer("b", standby());
+        assert_eq!(scene.serving(), "b", "nor does it leave when there is somebody else to be asked");
+    }
+
+    #[test]
+    fn a_standby_that_is_promoted_before_the_primary_is_known_serves_no_more() {
+        let unverified_lag = UnverifiedLag::Serve;
+        let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b", "c"]);
+        scene.answer("a", standby());
+        scene.refuse("c");
+        for name in ["a", "b"] {
+            scene.answer(name, standby());
+        }
+        assert_eq!(scene.serving(), "a b");
+        scene.add("d", Role::Replica);
+        assert_eq!(
+            scene.answer("b", primary().timeline(2)),
+            [
+                "no writes: not every node has been asked yet",
+                "b: healthy to lagging: primary unobserved: lag unverified"
+            ]
+        );
+        assert_eq!(scene.serving(), "a");
     }
 
     #[test]
