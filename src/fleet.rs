@@ -111,6 +111,9 @@ struct Member {
     lag: Option<Lag>,
 }
 
+/// How an answer counts.
+type Judgement = fn(&mut NodeHealth, &HealthPolicy, Instant, ProbeOutcome) -> Option<Transition>;
+
 impl Fleet {
     pub(crate) fn new(policy: HealthPolicy) -> Self {
         Self {
@@ -239,7 +242,7 @@ impl Fleet {
                 None => self.clock.missed(),
             }
         }
-        self.judge(now, index, changes);
+        self.judge(now, index, NodeHealth::observe, changes);
         self.pardon_the_last(now, index, changes);
     }
 
@@ -307,7 +310,7 @@ impl Fleet {
             // nothing but to know who is the primary.
             let waits = writer != before && member.health.state() == HealthState::Unproven;
             if Some(index) != observed && (fell || waits) {
-                self.judge(now, index, changes);
+                self.judge(now, index, NodeHealth::review, changes);
             }
         }
     }
@@ -335,7 +338,7 @@ impl Fleet {
     }
 
     /// Applies a node's latest answer, and what it makes of the node, to its health.
-    fn judge(&mut self, now: Instant, index: usize, changes: &mut Vec<Change>) {
+    fn judge(&mut self, now: Instant, index: usize, by: Judgement, changes: &mut Vec<Change>) {
         let member = &mut self.members[index];
         member.lag = None;
         let Some(seen) = member.seen.as_ref().filter(|_| member.present) else { return };
@@ -356,7 +359,7 @@ impl Fleet {
             Standing::Astray(reason) => ProbeOutcome::Astray(reason.clone()),
             Standing::Refused(reason) => ProbeOutcome::Refused(reason.clone()),
         };
-        let transition = member.health.observe(&self.policy, now, outcome);
+        let transition = by(&mut member.health, &self.policy, now, outcome);
         changes.extend(transition.map(|transition| Change::Health(member.listed.id, transition)));
     }
 
@@ -838,6 +841,15 @@ mod tests {
             ["b: healthy to lagging: primary unobserved: lag unverified"]
         );
         assert_eq!(scene.serving(), "a");
+    }
+
+    #[test]
+    fn what_is_found_out_about_a_silent_node_is_no_answer_of_it() {
+        let mut scene = healthy();
+        scene.time_out("a");
+        scene.answer("b", primary().timeline(2));
+        let told = ["a: refused to unreachable: 2 probes timed out after 500 ms", "split brain ended"];
+        assert_eq!(scene.time_out("a"), told);
     }
 
     #[test]
