@@ -111,6 +111,9 @@ struct Member {
     lag: Option<Lag>,
 }
 
+/// How an answer counts.
+type Judgement = fn(&mut NodeHealth, &HealthPolicy, Instant, ProbeOutcome) -> Option<Transition>;
+
 impl Fleet {
     pub(crate) fn new(policy: HealthPolicy) -> Self {
         Self {
@@ -225,17 +228,11 @@ impl Fleet {
     }
 
     fn answered(&mut self, now: Instant, index: usize, observation: Observation, changes: &mut Vec<Change>) {
-        // A server that has been restarted: what its other entries have shown is of the past.
-        let past = self.members[index].seen.as_ref().map(|seen| seen.identity);
-        let restarted = past.filter(|past| *past != observation.identity);
-        for other in &mut self.members {
-            let same = other.seen.as_ref().is_some_and(|seen| Some(seen.identity) == restarted);
-            other.present &= !same;
-        }
+        let counts = self.is_settled(index, &observation);
         let member = &mut self.members[index];
         let (asked_at, lsn) = (observation.asked_at, observation.lsn);
         member.seen = Some(observation);
-        member.present = true;
+        member.present = counts;
         self.elect(now, Some(index), changes);
         if self.is_writer(index) {
             match lsn {
@@ -243,8 +240,27 @@ impl Fleet {
                 None => self.clock.missed(),
             }
         }
-        self.judge(now, index, changes);
+        self.judge(now, index, NodeHealth::observe, changes);
         self.pardon_the_last(now, index, changes);
+    }
+
+    /// Whether the answer counts at once. It does not if it looks like a second primary, and may well be the same one: restarted,
+    /// and seen first through another entry than the one that writes go to.
+    ///
+    /// If that one shows it, what the others have shown of the server is of the past.
+    fn is_settled(&mut self, index: usize, observation: &Observation) -> bool {
+        let Member { listed: Listed { id, .. }, seen, .. } = &self.members[index];
+        let (id, before) = (*id, seen.as_ref().map(|seen| seen.identity));
+        let before = before.filter(|before| *before != observation.identity);
+        let mut others = self.members.iter_mut().filter(|other| {
+            let seen = other.seen.as_ref().filter(|_| other.present && other.listed.id != id);
+            seen.is_some_and(|seen| Some(seen.identity) == before)
+        });
+        if self.election.term().is_some_and(|term| term.node == id) {
+            others.for_each(|other| other.present = false);
+            return true;
+        }
+        observation.in_recovery || others.next().is_none()
     }
 
     fn failed(&mut self, now: Instant, index: usize, failure: ProbeFailure, changes: &mut Vec<Change>) {
@@ -311,7 +327,7 @@ impl Fleet {
             // nothing but to know who is the primary.
             let waits = writer != before && member.health.state() == HealthState::Unproven;
             if Some(index) != observed && (fell || waits) {
-                self.judge(now, index, changes);
+                self.judge(now, index, NodeHealth::review, changes);
             }
         }
     }
@@ -339,7 +355,7 @@ impl Fleet {
     }
 
     /// Applies a node's latest answer, and what it makes of the node, to its health.
-    fn judge(&mut self, now: Instant, index: usize, changes: &mut Vec<Change>) {
+    fn judge(&mut self, now: Instant, index: usize, by: Judgement, changes: &mut Vec<Change>) {
         let member = &mut self.members[index];
         member.lag = None;
         let Some(seen) = member.seen.as_ref().filter(|_| member.present) else { return };
@@ -360,7 +376,7 @@ impl Fleet {
             Standing::Astray(reason) => ProbeOutcome::Astray(reason.clone()),
             Standing::Refused(reason) => ProbeOutcome::Refused(reason.clone()),
         };
-        let transition = member.health.observe(&self.policy, now, outcome);
+        let transition = by(&mut member.health, &self.policy, now, outcome);
         changes.extend(transition.map(|transition| Change::Health(member.listed.id, transition)));
     }
 
@@ -550,20 +566,40 @@ mod tests {
         assert_eq!(told.last().expect("more than one"), "c: unproven to refused: the same server as `b`");
         assert_eq!(scene.serving(), "b");
 
-        // Restarted, and seen first through the other entry: what `b` has shown is of the past.
+        // Restarted, and seen first through the other entry.
         assert_eq!(scene.answer("c", one(standby(), 3)), QUIET);
-        assert_eq!(scene.answer("c", one(standby(), 3)), ["c: refused to healthy: lag of at most 0 ms"]);
-        let told =
-            ["c: healthy to refused: the same server as `b`", "b: healthy to healthy: lag of at most 0 ms"];
-        assert_eq!(scene.answer("b", one(standby(), 3)), told[..1]);
+        assert_eq!(
+            scene.answer("b", one(standby(), 3)),
+            ["c: refused to refused: the same server as `b`"; 0]
+        );
         assert_eq!(scene.serving(), "b");
+    }
 
-        // What the primary's other entry has shown of it was of the same process.
-        let mut scene = Scene::new(HealthPolicy::default(), ["a", "b"]);
-        scene.answer("a", one(primary(), 1));
-        scene.answer("b", one(primary(), 1));
+    #[test]
+    fn a_primary_that_is_listed_twice_and_restarted_is_no_second_one() {
+        let one = |started| primary().started(started);
+        for order in [["a", "b"], ["b", "a"]] {
+            let mut scene = Scene::new(HealthPolicy::default(), ["a", "b", "c"]);
+            scene.answer("a", one(1));
+            scene.answer("b", one(1));
+            scene.answer("c", standby());
+            assert_eq!(scene.writer(), "a");
+            for name in order.into_iter().chain(order) {
+                assert_eq!(scene.answer(name, one(2)), QUIET);
+            }
+            scene.refuse("a");
+            assert_eq!(scene.writer(), "split brain: more than one node has been writable on one timeline");
+        }
+    }
+
+    #[test]
+    fn a_name_that_has_led_to_the_primary_may_lead_elsewhere() {
+        let mut scene = healthy();
+        scene.answer("b", primary().started(97));
+        assert_eq!(scene.answer("a", primary().started(97)), QUIET);
+        assert_eq!(scene.answer("b", standby().started(98)), QUIET, "writes go on");
+        assert_eq!(scene.answer("b", standby().started(98)), ["b: refused to healthy: lag of at most 0 ms"]);
         assert_eq!(scene.writer(), "a");
-        assert_eq!(scene.answer("b", one(standby(), 2)), ["no writes: no node that answers is writable"]);
     }
 
     #[test]
@@ -847,6 +883,15 @@ mod tests {
             ]
         );
         assert_eq!(scene.serving(), "a");
+    }
+
+    #[test]
+    fn what_is_found_out_about_a_silent_node_is_no_answer_of_it() {
+        let mut scene = healthy();
+        scene.time_out("a");
+        scene.answer("b", primary().timeline(2));
+        let told = ["a: refused to unreachable: 2 probes timed out after 500 ms", "split brain ended"];
+        assert_eq!(scene.time_out("a"), told);
     }
 
     #[test]

@@ -159,6 +159,19 @@ impl NodeHealth {
         })
     }
 
+    /// Takes in what the latest answer means now that more is known of the other nodes.
+    pub(crate) fn review(
+        &mut self,
+        policy: &HealthPolicy,
+        now: Instant,
+        outcome: ProbeOutcome,
+    ) -> Option<Transition> {
+        let timeouts = self.timeouts;
+        let transition = self.observe(policy, now, outcome);
+        self.timeouts = timeouts;
+        transition
+    }
+
     /// Takes in the counts of the node's traffic, and says why it should be ejected if it should be.
     pub(crate) fn judge_traffic(
         &mut self,
@@ -616,6 +629,14 @@ mod tests {
         let mut watch = after([at_most(1001), at_most(10), at_most(10), at_most(1001), at_most(10)]);
         assert_eq!(watch.node.state(), Lagging);
         assert_eq!(watch.then(at_most(10)), Healthy);
+    }
+
+    #[test]
+    fn a_review_of_an_answer_is_no_other_answer() {
+        let mut watch = after([at_most(10), timeout()]);
+        watch.node.review(&watch.policy, watch.now, deposed());
+        assert_eq!(watch.node.state(), Refused);
+        assert_eq!(watch.then(timeout()), Unreachable);
     }
 
     #[test]
