@@ -6,6 +6,7 @@ use crate::conn::{ReadConn, SendFn, WriteConn};
 use crate::error::Error;
 use crate::retry::Retry;
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use futures_util::FutureExt;
 use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::debug;
@@ -37,7 +38,8 @@ impl ReadRequest<'_> {
             let mut conn = ReadConn::new(lease);
             let (result, retryable) = tokio::select! {
                 biased;
-                result = read(&mut conn) => {
+                // Boxed, so that the whole call is `Send` also where the error is a trait object.
+                result = read(&mut conn).boxed() => {
                     let retryable = result.as_ref().is_err_and(Retry::is_retryable);
                     (result, retryable)
                 }
@@ -161,7 +163,8 @@ where
     E: From<diesel::result::Error>,
 {
     AnsiTransactionManager::begin_transaction(conn).await?;
-    match write(&mut *conn).await {
+    // Boxed, so that the whole call is `Send` also where the error is a trait object.
+    match write(&mut *conn).boxed().await {
         Ok(value) => {
             AnsiTransactionManager::commit_transaction(conn).await?;
             Ok(value)

@@ -4,6 +4,7 @@
 
 mod discovery;
 mod events;
+mod faults;
 mod fence;
 mod handles;
 mod membership;
