@@ -175,6 +175,7 @@ mod balance;
 mod config;
 mod conn;
 mod error;
+mod failure;
 mod gauge;
 mod health;
 mod lsn;

@@ -4,6 +4,7 @@
 
 mod events;
 mod fence;
+mod fencing;
 mod handles;
 mod outages;
 mod pools;
