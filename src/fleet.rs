@@ -244,23 +244,26 @@ impl Fleet {
         self.pardon_the_last(now, index, changes);
     }
 
-    /// Whether the answer counts at once. It does not if it looks like a second primary, and may well be the same one: restarted,
-    /// and seen first through another entry than the one that writes go to.
+    /// Whether the answer counts at once. It does not if it looks like that of a second primary, and may well be of the same one:
+    /// restarted, and seen first through another entry than the one that writes go to.
     ///
-    /// If that one shows it, what the others have shown of the server is of the past.
+    /// If that one shows a restart, what the others have shown of the server is of the past.
     fn is_settled(&mut self, index: usize, observation: &Observation) -> bool {
+        let Some(term) = self.election.term() else { return true };
         let Member { listed: Listed { id, .. }, seen, .. } = &self.members[index];
         let (id, before) = (*id, seen.as_ref().map(|seen| seen.identity));
-        let before = before.filter(|before| *before != observation.identity);
+        let Some(before) = before.filter(|before| *before != observation.identity) else { return true };
         let mut others = self.members.iter_mut().filter(|other| {
             let seen = other.seen.as_ref().filter(|_| other.present && other.listed.id != id);
-            seen.is_some_and(|seen| Some(seen.identity) == before)
+            seen.is_some_and(|seen| seen.identity == before)
         });
-        if self.election.term().is_some_and(|term| term.node == id) {
+        if id == term.node {
             others.for_each(|other| other.present = false);
             return true;
         }
-        observation.in_recovery || others.next().is_none()
+        let alike = !observation.in_recovery
+            && (observation.timeline, observation.identity.system) == (term.timeline, before.system);
+        !(alike && others.any(|other| other.listed.id == term.node))
     }
 
     fn failed(&mut self, now: Instant, index: usize, failure: ProbeFailure, changes: &mut Vec<Change>) {
@@ -501,6 +504,8 @@ mod tests {
         assert_eq!(scene.serving(), "b c", "reads go on");
         assert_eq!(scene.time_out("a"), QUIET);
         assert_eq!(scene.answer("a", primary()), ["writes to a"]);
+        assert_eq!(scene.time_out("a"), QUIET, "one probe changes nothing now either");
+        assert_eq!(scene.answer("a", primary()), QUIET);
         assert_eq!(scene.answer("a", primary()), ["a: unreachable to healthy: answers and is writable"]);
     }
 

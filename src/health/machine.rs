@@ -50,6 +50,7 @@ pub(crate) struct NodeHealth {
     good: u32,
     /// Probes in a row without an answer.
     timeouts: u32,
+    answers: bool,
     outlier: Outlier,
     ejected: Option<Ejected>,
     draining: bool,
@@ -80,6 +81,7 @@ impl NodeHealth {
             reason: Reason::NotProbed,
             good: 0,
             timeouts: 0,
+            answers: true,
             outlier: Outlier::default(),
             ejected: None,
             draining: false,
@@ -116,7 +118,7 @@ impl NodeHealth {
 
     /// Whether what the node said last still holds.
     pub(crate) fn answers(&self) -> bool {
-        self.state != HealthState::Unreachable
+        self.answers
     }
 
     /// Takes in one probe. Tells of a change once: a reason of the same kind with other figures is none.
@@ -128,6 +130,7 @@ impl NodeHealth {
     ) -> Option<Transition> {
         self.changing(now, |this| {
             let timeouts = mem::take(&mut this.timeouts);
+            let answered = mem::replace(&mut this.answers, true);
             // Time alone shows nothing: an ejection ends with an answer. What a node failed as a replica is over when it is promoted.
             let over = match outcome {
                 ProbeOutcome::Primary => true,
@@ -142,13 +145,15 @@ impl NodeHealth {
                     _ => this.set(HealthState::Lagging, reason),
                 },
                 ProbeOutcome::Refused(reason) => this.set(HealthState::Refused, reason),
-                ProbeOutcome::Failed(how) => this.set(HealthState::Unreachable, Reason::Failed(how)),
+                ProbeOutcome::Failed(how) => this.silent(Reason::Failed(how)),
                 ProbeOutcome::TimedOut { probes, after } => {
+                    this.answers = answered;
                     this.timeouts = timeouts.saturating_add(probes);
                     let probes = this.timeouts;
                     this.unanswered(policy, Reason::TimedOut { probes, after });
                 }
                 ProbeOutcome::Full(how) => {
+                    this.answers = answered;
                     this.timeouts = timeouts.saturating_add(1);
                     this.unanswered(policy, Reason::Failed(how));
                 }
@@ -270,6 +275,11 @@ impl NodeHealth {
             self.good = 0;
             return;
         }
+        self.silent(reason);
+    }
+
+    fn silent(&mut self, reason: Reason) {
+        self.answers = false;
         self.set(HealthState::Unreachable, reason);
     }
 
@@ -806,6 +816,8 @@ mod tests {
         watch.observe(timeout());
         assert!(!watch.node.answers());
         assert!(after([lag(None, true), timeout()]).node.answers(), "one timeout changes nothing");
+        assert!(!after([refused(), timeout()]).node.answers());
+        assert!(after([refused(), at_most(10), timeout()]).node.answers(), "nor while it is on its way back");
         for state in [Lagging, Refused, Ejected, Draining] {
             assert!(in_state(state).node.answers(), "{state}");
         }
