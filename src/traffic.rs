@@ -3,7 +3,9 @@
 use crate::gauge::Gauge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// What happened to the work sent to one node. Its pools write it; the balance and the monitor read it.
 #[derive(Debug, Default)]
@@ -39,7 +41,7 @@ impl Traffic {
     }
 
     /// The node answered a call: with rows, or with an error that is the caller's own.
-    pub(crate) fn answered(&self) {
+    pub(crate) fn answered(&self, _took: Duration, _now: Instant) {
         self.answered.fetch_add(1, Relaxed);
         if self.failed_in_a_row.load(Relaxed) != 0 {
             self.failed_in_a_row.store(0, Relaxed);
