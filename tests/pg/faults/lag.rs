@@ -76,7 +76,8 @@ async fn the_status_says_why_a_replica_will_lag() {
     let cluster = support::cluster(2).await;
     let router = support::router(&cluster).await;
     let (paused, cut) = (cluster.replica(0), cluster.replica(1));
-    let seen = |node: &Node| (status(&router, node.name()).replay_paused, status(&router, node.name()).receiver);
+    let seen =
+        |node: &Node| (status(&router, node.name()).replay_paused, status(&router, node.name()).receiver);
     let well = (Some(false), Some(Receiver::Streaming));
     assert_eq!((seen(paused), seen(cut)), (well, well));
     paused.pause_replay().await.unwrap();
