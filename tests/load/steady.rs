@@ -212,6 +212,14 @@ impl Report {
         let last = took.len().saturating_sub(1);
         took.get((last as f64 * share) as usize).copied().unwrap_or_default()
     }
+
+    /// The longest time in which no such call succeeded.
+    fn pause(&self, kind: Kind) -> Duration {
+        let mut done: Vec<_> =
+            self.calls(kind).filter(|call| call.result.is_ok()).map(|call| call.ended).collect();
+        done.sort_unstable();
+        done.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Report {
@@ -220,10 +228,11 @@ impl fmt::Display for Report {
             let latency = |share| self.latency(kind, share);
             let (calls, failed) = (self.calls(kind).count(), self.failed(kind).len());
             let (median, p99, most) = (latency(0.5), latency(0.99), latency(1.0));
-            let served = self.served(kind);
+            let (pause, served) = (self.pause(kind), self.served(kind));
             write!(
                 f,
-                "\n  {calls} {name}, {failed} failed; median {median:.1?}, p99 {p99:.1?}, at most {most:.1?}; {served:?}"
+                "\n  {calls} {name}, {failed} failed; median {median:.1?}, p99 {p99:.1?}, at most {most:.1?}; \
+                 none succeeded for {pause:.1?}; {served:?}"
             )?;
             let mut texts = BTreeMap::<_, usize>::new();
             for call in self.failed(kind) {

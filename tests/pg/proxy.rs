@@ -1,5 +1,6 @@
 //! A TCP proxy that does what networks do to a server: swallow, refuse, cut off.
 
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use tokio::io::{self, AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -11,6 +12,7 @@ pub struct Proxy {
     port: u16,
     way: watch::Sender<Way>,
     cut: Cut,
+    upstream: Arc<AtomicU16>,
     _task: JoinSet<()>,
 }
 
@@ -35,10 +37,10 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (way, ways) = watch::channel(Way::Open);
-        let cut = Cut::default();
+        let (cut, upstream) = (Cut::default(), Arc::new(AtomicU16::new(upstream)));
         let mut task = JoinSet::new();
-        task.spawn(run(listener, upstream, ways, Arc::clone(&cut)));
-        Self { port, way, cut, _task: task }
+        task.spawn(run(listener, Arc::clone(&upstream), ways, Arc::clone(&cut)));
+        Self { port, way, cut, upstream, _task: task }
     }
 
     /// From now on every byte is swallowed, on open connections and on new ones.
@@ -54,6 +56,12 @@ impl Proxy {
     /// Closes all connections and refuses new ones.
     pub fn refuse(&self) {
         self.way.send_replace(Way::Shut);
+    }
+
+    /// Closes all connections, and forwards new ones to another port once it is [healed](Self::heal).
+    pub fn lead_to(&self, upstream: u16) {
+        self.refuse();
+        self.upstream.store(upstream, Relaxed);
     }
 
     /// Lets so many more bytes of answers pass, over all connections, and closes the one that the next byte is on.
@@ -83,7 +91,7 @@ pub fn port(url: &str) -> u16 {
     after.split('/').next().unwrap().parse().unwrap()
 }
 
-async fn run(mut listener: TcpListener, upstream: u16, mut ways: watch::Receiver<Way>, cut: Cut) {
+async fn run(mut listener: TcpListener, upstream: Arc<AtomicU16>, mut ways: watch::Receiver<Way>, cut: Cut) {
     let address = listener.local_addr().unwrap();
     // Held for good: whoever has connected while it was silent waits for ever.
     let mut swallowed = Vec::new();
@@ -102,7 +110,10 @@ async fn run(mut listener: TcpListener, upstream: u16, mut ways: watch::Receiver
         let way = *ways.borrow();
         match way {
             Way::Shut => {}
-            Way::Open => drop(forwarding.spawn(forward(client, upstream, ways.clone(), Arc::clone(&cut)))),
+            Way::Open => {
+                let upstream = upstream.load(Relaxed);
+                forwarding.spawn(forward(client, upstream, ways.clone(), Arc::clone(&cut)));
+            }
             _ => swallowed.push(client),
         }
     }

@@ -5,6 +5,7 @@ use crate::support::{self, status, until, until_async, until_health};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use diesel_replicas::{Error, HealthState};
 use pg_cluster::{Cluster, Node};
+use std::time::Instant;
 
 /// A cluster that lets the role `app` in with this password alone.
 async fn guarded(replicas: usize, password: &str) -> Cluster {
@@ -14,11 +15,11 @@ async fn guarded(replicas: usize, password: &str) -> Cluster {
     let written = cluster.primary().position().await.unwrap().lsn;
     for node in cluster.nodes() {
         cluster.wait_replayed(node, written).await.unwrap();
-        let lines = "VALUES ('host all app all scram-sha-256'), ('host all all all trust'), ('host replication all all trust')";
+        let lines = "VALUES ('host all app all password'), ('host all all all trust'), ('host replication all all trust')";
         let file = node.sql("SHOW hba_file").await.unwrap().unwrap();
         node.sql(&format!("COPY ({lines}) TO '{file}'")).await.unwrap();
         node.sql("SELECT pg_reload_conf()").await.unwrap();
-        let loaded = "SELECT count(*)::text FROM pg_hba_file_rules WHERE auth_method = 'scram-sha-256'";
+        let loaded = "SELECT count(*)::text FROM pg_hba_file_rules WHERE auth_method = 'password'";
         until_async("it asks for passwords", async || {
             let refused = AsyncPgConnection::establish(&login(&node.url(), "app", "guess")).await.is_err();
             refused && node.sql(loaded).await.unwrap().as_deref() == Some("1")
@@ -88,30 +89,52 @@ async fn a_password_is_rotated() {
     assert_eq!(router.status().nodes.len(), 2);
 }
 
-/// Expected: a replica that has no connection left costs a read one attempt, and stays in service for those that have one;
-/// saturation is not sickness.
-#[tokio::test]
-async fn a_replica_has_too_many_clients() {
-    // Of a hundred connections.
-    let reserved = Cluster::builder().replicas(2).setting("superuser_reserved_connections", "85");
-    let cluster = support::with_notes(reserved).await;
+/// Nodes of which the role `app` can have this many connections and no more.
+async fn narrow(replicas: usize) -> Cluster {
+    const FOR_APP: usize = 15;
+    let reserved = (100 - FOR_APP).to_string();
+    let builder = Cluster::builder().replicas(replicas).setting("superuser_reserved_connections", reserved);
+    let cluster = support::with_notes(builder).await;
     cluster.primary().sql("CREATE ROLE app LOGIN; GRANT SELECT, INSERT ON notes TO app").await.unwrap();
     let written = cluster.primary().position().await.unwrap().lsn;
     for replica in cluster.replicas() {
         cluster.wait_replayed(replica, written).await.unwrap();
     }
-    let app = |node: &Node| login(&node.url(), "app", "");
+    cluster
+}
+
+fn app(node: &Node) -> String {
+    login(&node.url(), "app", "")
+}
+
+/// Takes every connection that the node has left.
+async fn fill(node: &Node) -> Vec<AsyncPgConnection> {
+    let mut taken = vec![];
+    loop {
+        match AsyncPgConnection::establish(&app(node)).await {
+            Ok(conn) => taken.push(conn),
+            Err(error) => {
+                assert!(is_full(&error.to_string()), "{error}");
+                return taken;
+            }
+        }
+    }
+}
+
+fn is_full(text: &str) -> bool {
+    text.contains("connection slots are reserved")
+}
+
+/// Expected: a replica that has no connection left costs a read one attempt, and stays in service for those that have one:
+/// saturation is not sickness.
+#[tokio::test]
+async fn a_replica_has_too_many_clients() {
+    let cluster = narrow(2).await;
     let router = support::ready(builder(&cluster, app)).await;
     is_well(&router, &cluster, cluster.primary().name()).await;
 
     let full = cluster.replica(0);
-    let mut others = vec![];
-    while let Ok(conn) = AsyncPgConnection::establish(&app(full)).await {
-        others.push(conn);
-    }
-    let refused = AsyncPgConnection::establish(&app(full)).await.err().unwrap().to_string();
-    assert!(refused.contains("connection slots") || refused.contains("too many clients"), "{refused}");
-
+    let taken = fill(full).await;
     // One connection of the pool is open; more cannot be had.
     let mut held = vec![];
     for _ in 0..6 {
@@ -120,9 +143,39 @@ async fn a_replica_has_too_many_clients() {
     let on_it = held.iter().filter(|conn| conn.node() == full.name()).count();
     assert_eq!(on_it, 1, "{held:?}");
     assert_eq!(status(&router, full.name()).health, HealthState::Healthy, "{:?}", said(&router, full.name()));
-    drop(held);
-    drop(others);
+    drop((held, taken));
     is_well(&router, &cluster, cluster.primary().name()).await;
-    until("nothing was held against it", || status(&router, full.name()).health == HealthState::Healthy)
-        .await;
+}
+
+/// Expected: a write that has no connection fails with what the server said, and no sooner than two probe intervals pass; the
+/// others go on. The primary stays the primary, even if the monitor loses its connection and gets no other: it is alive.
+#[tokio::test]
+async fn the_primary_has_too_many_clients() {
+    let cluster = narrow(1).await;
+    let router = support::ready(builder(&cluster, app)).await;
+    is_well(&router, &cluster, cluster.primary().name()).await;
+
+    let full = cluster.primary();
+    let mut taken = fill(full).await;
+    let mut held = router.write().await.unwrap();
+    let started = Instant::now();
+    let error = write(&router).await.unwrap_err();
+    println!("a write failed after {:.1?}: {error:?}", started.elapsed());
+    let Failure::Router(error) = error else { panic!("{error:?}") };
+    assert!(error.is_unavailable() && is_full(&error.to_string()), "{error}");
+
+    let kill = "SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity \
+                WHERE application_name = 'diesel-replicas monitor'";
+    assert_eq!(full.sql(kill).await.unwrap().as_deref(), Some("1"));
+    taken.extend(fill(full).await);
+    let seen = status(&router, cluster.replica(0).name()).lag;
+    until("further probes have gone by", || status(&router, cluster.replica(0).name()).lag != seen).await;
+    let one = diesel::sql_query("SELECT 1");
+    diesel_replicas::RunQueryDsl::execute(one, &mut held).await.unwrap();
+    drop(held);
+    assert_eq!(write(&router).await.unwrap(), full.name());
+    assert!(status(&router, full.name()).serves_writes);
+    only(&router, cluster.replica(0).name()).await;
+    drop(taken);
+    is_well(&router, &cluster, full.name()).await;
 }

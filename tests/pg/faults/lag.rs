@@ -2,7 +2,8 @@
 
 use super::{is_well, served};
 use crate::support::{self, keep_writing, status, until, until_health};
-use diesel_replicas::{HealthState, Router};
+use diesel_replicas::{HealthState, Receiver, Router};
+use pg_cluster::Node;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -66,5 +67,25 @@ async fn a_lag_swings_around_the_threshold() {
     use HealthState::{Healthy, Lagging};
     assert_eq!(path.end().await, [Healthy, Lagging, Healthy]);
     drop(writing);
+    is_well(&router, &cluster, cluster.primary().name()).await;
+}
+
+/// Expected: the status says why a replica does not keep up, also while nothing is written and it lags by nothing.
+#[tokio::test]
+async fn the_status_says_why_a_replica_will_lag() {
+    let cluster = support::cluster(2).await;
+    let router = support::router(&cluster).await;
+    let (paused, cut) = (cluster.replica(0), cluster.replica(1));
+    let seen =
+        |node: &Node| (status(&router, node.name()).replay_paused, status(&router, node.name()).receiver);
+    let well = (Some(false), Some(Receiver::Streaming));
+    assert_eq!((seen(paused), seen(cut)), (well, well));
+    paused.pause_replay().await.unwrap();
+    cut.cut_receiver().await.unwrap();
+    until("it is told", || seen(paused).0 == Some(true) && seen(cut).1 == Some(Receiver::Stopped)).await;
+    assert_eq!(served(&router, 12).await.len(), 2, "both have all there is");
+    paused.resume_replay().await.unwrap();
+    cut.reconnect_receiver().await.unwrap();
+    until("it is told", || (seen(paused), seen(cut)) == (well, well)).await;
     is_well(&router, &cluster, cluster.primary().name()).await;
 }

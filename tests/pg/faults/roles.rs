@@ -1,6 +1,7 @@
 //! Nodes that turn out to be something else.
 
-use super::{builder, is_well, login, only, said, served, write};
+use super::{builder, is_well, login, only, said, served, until_lost, write};
+use crate::proxy::{Proxy, port};
 use crate::support::{self, status, until, until_health};
 use diesel_replicas::{HealthState, NodeConfig, Reason, Receiver, Role, Router};
 use pg_cluster::{Cluster, Node};
@@ -51,6 +52,31 @@ async fn the_primary_is_of_another_cluster() {
     only(&router, "other").await;
     assert_eq!(write(&router).await.unwrap(), "other");
     assert_eq!(status(&router, replica.name()).reads, 0);
+}
+
+/// Expected: refused from its first probe on, which is at once, since everything on the old connections fails. A read that comes
+/// between the two is the limit of this: a connection is not asked for its cluster.
+#[tokio::test]
+async fn an_address_comes_to_lead_to_another_cluster() {
+    let cluster = support::cluster(2).await;
+    let other = support::with_notes(Cluster::builder().own_identity()).await;
+    let (moved, stays) = (cluster.replica(0), cluster.replica(1));
+    let proxy = Proxy::start(port(&moved.url())).await;
+    let url = |node: &Node| if node.name() == moved.name() { proxy.url(&node.url()) } else { node.url() };
+    let router = support::ready(builder(&cluster, url)).await;
+    served(&router, 4).await;
+
+    proxy.lead_to(port(&other.primary().url()));
+    until_lost(&router, moved.name()).await;
+    proxy.heal();
+    until_health(&router, moved.name(), HealthState::Refused).await;
+    assert!(matches!(status(&router, moved.name()).reason, Reason::ForeignCluster { .. }));
+    only(&router, stays.name()).await;
+
+    proxy.lead_to(port(&moved.url()));
+    until_lost(&router, moved.name()).await;
+    proxy.heal();
+    is_well(&router, &cluster, cluster.primary().name()).await;
 }
 
 /// A role that may log in and use the table, and nothing else.
