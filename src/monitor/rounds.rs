@@ -10,7 +10,7 @@ use super::report::{report, report_serving};
 use crate::config::NodeSpec;
 use crate::error::Error;
 use crate::fleet::{Change, Fleet, Listed, NoPrimary, NodeId, Role, Writer};
-use crate::health::HealthState;
+use crate::health::{HealthState, Transition};
 use crate::observation::{Observation, ProbeFailure};
 use crate::topology::{Latest, Listing, Node, Origin, Primary, Seen, Settings, Topology};
 use crate::traffic::Traffic;
@@ -209,6 +209,7 @@ impl Rounds {
     /// Publishes what is so now, and tells of what has changed.
     fn publish(&mut self) {
         for change in mem::take(&mut self.changes) {
+            self.welcome(&change);
             report(&change, |id| self.describe(id));
         }
         let view = self.fleet.view();
@@ -228,6 +229,15 @@ impl Rounds {
             old.writes.close();
         }
         report_serving(before.serving(), now);
+    }
+
+    /// How a node did before it left says nothing of it when it is back.
+    fn welcome(&self, change: &Change) {
+        let Change::Health(id, Transition { from, to: HealthState::Healthy, .. }) = change else { return };
+        let watched = self.watched.iter().find(|watched| watched.node.id == *id);
+        if let Some(watched) = watched.filter(|_| *from != HealthState::Healthy) {
+            watched.node.traffic.returned();
+        }
     }
 
     /// Begins a term for the node that takes the writes, unless its term goes on.

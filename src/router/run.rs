@@ -40,7 +40,9 @@ impl ReadRequest<'_> {
                 biased;
                 // Boxed, so that the whole call is `Send` also where the error is a trait object.
                 result = read(&mut conn).boxed() => {
-                    let retryable = result.as_ref().is_err_and(Retry::is_retryable);
+                    // In another language than English the server's text tells nobody else.
+                    let lost = |error: &E| error.is_retryable() || conn.lost_a_call();
+                    let retryable = result.as_ref().is_err_and(lost);
                     (result, retryable)
                 }
                 // Nobody waits for TCP to notice that a host is frozen.
@@ -54,7 +56,7 @@ impl ReadRequest<'_> {
                 return result;
             }
             debug!(node = &*node.name, "a read was lost: trying another node");
-            conn.discard();
+            drop(conn);
             topology = shared.topology.load_full();
             lost = Some(node);
         }

@@ -6,6 +6,7 @@ mod discovery;
 mod events;
 mod faults;
 mod fence;
+mod fencing;
 mod handles;
 mod membership;
 mod outages;
