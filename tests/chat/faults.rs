@@ -99,6 +99,7 @@ async fn without_any_node_everything_is_unavailable_but_the_process_lives() {
 async fn a_frozen_primary_hangs_no_request_for_ever() {
     let cluster = Cluster::builder().replicas(1).start().await.expect("a cluster");
     let service = Service::on(&cluster).await;
+    service.create_room("general").await;
     cluster.primary().freeze().await.expect("the primary freezes");
     let started = Instant::now();
     let answer = service.post("/api/rooms", json!({ "name": "hangs" })).await;
@@ -233,6 +234,71 @@ async fn replicas_that_are_killed_frozen_or_paused_cost_no_read() {
         assert!(reads.longest < Duration::from_secs(2), "{fault}: {reads:?}");
         assert!(writes.longest < Duration::from_secs(2), "{fault}: {writes:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_is_lost_with_its_replica_is_answered_by_another_one() {
+    let cluster = Cluster::builder().replicas(2).start().await.expect("a cluster");
+    let mut command = command_on(&cluster);
+    // Neither lag nor an earlier fault is to change whose turn it is.
+    command.env("DB_REPLICA_LAG_THRESHOLD_MS", "60000").env("DB_SLOW_START_MS", "0");
+    let service = Service::start(command).await;
+    service.ready().await;
+    service.create_room("general").await;
+    service.replicated(&cluster).await;
+    let (lost, other) = (cluster.replica(0), cluster.replica(1));
+
+    for fault in ["kill", "stop_fast", "freeze"] {
+        // What is locked on the primary is locked on the replica that replays it, and not on the one that does not.
+        other.pause_replay().await.expect("replay pauses");
+        let lock = lock_rooms(cluster.primary()).await;
+        let locked = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'rooms'::regclass AND mode = 'AccessExclusiveLock')";
+        until("the replica has the lock", async || {
+            lost.sql(locked).await.expect("it answers").as_deref() == Some("t")
+        })
+        .await;
+
+        let read = async || service.get("/api/rooms").await;
+        let strike = async {
+            let in_flight = async || service.node(&name_of(lost)).await["in_flight"] == 1;
+            until("a read hangs on the replica", in_flight).await;
+            match fault {
+                "kill" => lost.kill().await,
+                "stop_fast" => lost.stop_fast().await,
+                _ => lost.freeze().await,
+            }
+            .expect("the replica is lost");
+        };
+        // In turn: one of two goes to the replica.
+        let (one, two, ()) = tokio::join!(read(), read(), strike);
+        for answer in [one, two] {
+            assert_eq!(answer.expect(200)[0]["name"], "general", "{fault}");
+            assert_eq!(answer.served_by(), name_of(other), "{fault}");
+        }
+
+        let serves = async |wanted: bool| service.node(&name_of(lost)).await["serves_reads"] == wanted;
+        until("it is out", async || serves(false).await).await;
+        match fault {
+            "freeze" => lost.thaw().await,
+            _ => lost.start().await,
+        }
+        .expect("the replica is back");
+        lock.batch_execute("COMMIT").await.expect("the lock is given back");
+        other.resume_replay().await.expect("replay resumes");
+        service.replicated(&cluster).await;
+        until("it serves again", async || serves(true).await).await;
+    }
+}
+
+/// Nobody can read the rooms on this primary for as long as the client lives.
+async fn lock_rooms(primary: &Node) -> tokio_postgres::Client {
+    let (client, connection) =
+        tokio_postgres::connect(&primary.url(), tokio_postgres::NoTls).await.expect("the primary answers");
+    tokio::spawn(connection);
+    client.batch_execute("BEGIN; LOCK TABLE rooms").await.expect("the lock is free");
+    // The replicas hear of the lock with the next commit.
+    primary.sql("SELECT pg_logical_emit_message(true, 'chat', '')").await.expect("a commit");
+    client
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,6 +98,9 @@ async fn status_tells_of_every_node() {
     };
     assert_eq!([counted("writes", 0), counted("writes", 1), counted("writes", 2)], [3, 0, 0]);
     assert_eq!([counted("reads", 0), counted("reads", 1), counted("reads", 2)], [0, 5, 5]);
+    for node in 0..3 {
+        assert!(counted("answered", node) >= counted("reads", node) + counted("writes", node), "{after:?}");
+    }
 }
 
 /// Checks those fields of a node that are named.
