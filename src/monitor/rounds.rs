@@ -51,7 +51,7 @@ struct Watched {
     node: Arc<Node>,
     listing: Listing,
     /// Away while a probe is under way.
-    prober: Option<Prober>,
+    prober: Option<Box<Prober>>,
     backoff: Backoff,
     /// Those who wait for the node to be gone, if it is being removed.
     leaving: Option<Vec<oneshot::Sender<Result<usize, Error>>>>,
@@ -60,7 +60,7 @@ struct Watched {
 enum Done {
     Probed {
         id: NodeId,
-        prober: Prober,
+        prober: Box<Prober>,
         result: Result<Observation, ProbeFailure>,
     },
     /// A node that was being removed has no handle out any more, after so many had to be cut.
@@ -175,7 +175,7 @@ impl Rounds {
         self.running.push(probe.boxed());
     }
 
-    fn judge(&mut self, id: NodeId, prober: Prober, result: Result<Observation, ProbeFailure>) {
+    fn judge(&mut self, id: NodeId, prober: Box<Prober>, result: Result<Observation, ProbeFailure>) {
         // It may have been removed meanwhile.
         let Some(watched) = self.watched.iter_mut().find(|watched| watched.node.id == id) else { return };
         watched.prober = Some(prober);
@@ -214,10 +214,9 @@ impl Rounds {
         }
         let view = self.fleet.view();
         self.appoint(view.writer);
-        let seen = self.watched.iter().zip(view.nodes).map(|(watched, view)| Seen {
-            node: Arc::clone(&watched.node),
-            listing: watched.listing.clone(),
-            view,
+        let seen = self.watched.iter().zip(view.nodes).map(|(watched, view)| {
+            debug_assert_eq!(watched.node.id, view.id, "nodes are added, sorted and removed in both");
+            Seen { node: Arc::clone(&watched.node), listing: watched.listing.clone(), view }
         });
         let (settings, primary) = (Arc::clone(&self.settings), self.primary.clone());
         let topology = Topology::new(seen.collect(), primary, settings, Instant::now());
