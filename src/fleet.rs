@@ -111,9 +111,6 @@ struct Member {
     lag: Option<Lag>,
 }
 
-/// How an answer counts.
-type Judgement = fn(&mut NodeHealth, &HealthPolicy, Instant, ProbeOutcome) -> Option<Transition>;
-
 impl Fleet {
     pub(crate) fn new(policy: HealthPolicy) -> Self {
         Self {
@@ -233,6 +230,7 @@ impl Fleet {
         let (asked_at, lsn) = (observation.asked_at, observation.lsn);
         member.seen = Some(observation);
         member.present = counts;
+        member.health.answered();
         self.elect(now, Some(index), changes);
         if self.is_writer(index) {
             match lsn {
@@ -240,7 +238,7 @@ impl Fleet {
                 None => self.clock.missed(),
             }
         }
-        self.judge(now, index, NodeHealth::observe, changes);
+        self.judge(now, index, changes);
         self.pardon_the_last(now, index, changes);
     }
 
@@ -330,7 +328,7 @@ impl Fleet {
             // nothing but to know who is the primary.
             let waits = writer != before && member.health.state() == HealthState::Unproven;
             if Some(index) != observed && (fell || waits) {
-                self.judge(now, index, NodeHealth::review, changes);
+                self.judge(now, index, changes);
             }
         }
     }
@@ -358,7 +356,7 @@ impl Fleet {
     }
 
     /// Applies a node's latest answer, and what it makes of the node, to its health.
-    fn judge(&mut self, now: Instant, index: usize, by: Judgement, changes: &mut Vec<Change>) {
+    fn judge(&mut self, now: Instant, index: usize, changes: &mut Vec<Change>) {
         let member = &mut self.members[index];
         member.lag = None;
         let Some(seen) = member.seen.as_ref().filter(|_| member.present) else { return };
@@ -379,7 +377,7 @@ impl Fleet {
             Standing::Astray(reason) => ProbeOutcome::Astray(reason.clone()),
             Standing::Refused(reason) => ProbeOutcome::Refused(reason.clone()),
         };
-        let transition = by(&mut member.health, &self.policy, now, outcome);
+        let transition = member.health.observe(&self.policy, now, outcome);
         changes.extend(transition.map(|transition| Change::Health(member.listed.id, transition)));
     }
 
@@ -897,6 +895,17 @@ mod tests {
         scene.answer("b", primary().timeline(2));
         let told = ["a: refused to unreachable: 2 probes timed out after 500 ms", "split brain ended"];
         assert_eq!(scene.time_out("a"), told);
+    }
+
+    #[test]
+    fn an_answer_forgives_a_timeout_before_it_is_known_what_it_means() {
+        let mut scene = new();
+        scene.time_out("a");
+        scene.answer("a", primary());
+        scene.time_out("a");
+        scene.answer("b", standby());
+        scene.answer("c", standby());
+        assert_eq!(scene.writer(), "a");
     }
 
     #[test]

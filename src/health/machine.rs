@@ -121,7 +121,14 @@ impl NodeHealth {
         self.answers
     }
 
-    /// Takes in one probe. Tells of a change once: a reason of the same kind with other figures is none.
+    /// The node has answered, whatever that comes to.
+    pub(crate) fn answered(&mut self) {
+        self.answers = true;
+        self.timeouts = 0;
+    }
+
+    /// Takes in one probe, or what the latest answer means now that more is known of the other nodes. Tells of a change once: a
+    /// reason of the same kind with other figures is none.
     pub(crate) fn observe(
         &mut self,
         policy: &HealthPolicy,
@@ -129,8 +136,6 @@ impl NodeHealth {
         outcome: ProbeOutcome,
     ) -> Option<Transition> {
         self.changing(now, |this| {
-            let timeouts = mem::take(&mut this.timeouts);
-            let answered = mem::replace(&mut this.answers, true);
             // Time alone shows nothing: an ejection ends with an answer. What a node failed as a replica is over when it is promoted.
             let over = match outcome {
                 ProbeOutcome::Primary => true,
@@ -145,16 +150,17 @@ impl NodeHealth {
                     _ => this.set(HealthState::Lagging, reason),
                 },
                 ProbeOutcome::Refused(reason) => this.set(HealthState::Refused, reason),
-                ProbeOutcome::Failed(how) => this.silent(Reason::Failed(how)),
+                ProbeOutcome::Failed(how) => {
+                    this.timeouts = 0;
+                    this.silent(Reason::Failed(how));
+                }
                 ProbeOutcome::TimedOut { probes, after } => {
-                    this.answers = answered;
-                    this.timeouts = timeouts.saturating_add(probes);
+                    this.timeouts = this.timeouts.saturating_add(probes);
                     let probes = this.timeouts;
                     this.unanswered(policy, Reason::TimedOut { probes, after });
                 }
                 ProbeOutcome::Full(how) => {
-                    this.answers = answered;
-                    this.timeouts = timeouts.saturating_add(1);
+                    this.timeouts = this.timeouts.saturating_add(1);
                     this.unanswered(policy, Reason::Failed(how));
                 }
             }
@@ -162,19 +168,6 @@ impl NodeHealth {
                 this.readmit(now);
             }
         })
-    }
-
-    /// Takes in what the latest answer means now that more is known of the other nodes.
-    pub(crate) fn review(
-        &mut self,
-        policy: &HealthPolicy,
-        now: Instant,
-        outcome: ProbeOutcome,
-    ) -> Option<Transition> {
-        let timeouts = self.timeouts;
-        let transition = self.observe(policy, now, outcome);
-        self.timeouts = timeouts;
-        transition
     }
 
     /// Takes in the counts of the node's traffic, and says why it should be ejected if it should be.
@@ -408,6 +401,10 @@ mod tests {
         }
 
         fn observe(&mut self, probe: ProbeOutcome) -> Option<Transition> {
+            use ProbeOutcome::{Failed, Full, TimedOut};
+            if !matches!(probe, Failed(_) | Full(_) | TimedOut { .. }) {
+                self.node.answered();
+            }
             self.node.observe(&self.policy, self.now, probe)
         }
 
@@ -602,8 +599,13 @@ mod tests {
             watch.observe(at_most(bound));
             assert_eq!(watch.node.reason().to_string(), text);
         }
-        let watch = after([timeout(), timeout(), timed_out(2)]);
+        let mut watch = after([timeout(), timeout(), timed_out(2)]);
         assert_eq!(watch.node.reason().to_string(), "4 probes timed out after 500 ms");
+        watch.observe(refused());
+        watch.observe(timeout());
+        assert_eq!(watch.node.reason().to_string(), "connection refused");
+        watch.observe(timeout());
+        assert_eq!(watch.node.reason().to_string(), "2 probes timed out after 500 ms");
     }
 
     #[test]
@@ -644,9 +646,11 @@ mod tests {
     #[test]
     fn a_review_of_an_answer_is_no_other_answer() {
         let mut watch = after([at_most(10), timeout()]);
-        watch.node.review(&watch.policy, watch.now, deposed());
+        watch.node.observe(&watch.policy, watch.now, deposed());
         assert_eq!(watch.node.state(), Refused);
         assert_eq!(watch.then(timeout()), Unreachable);
+        watch.node.observe(&watch.policy, watch.now, deposed());
+        assert!(!watch.node.answers());
     }
 
     #[test]
