@@ -20,7 +20,8 @@ async fn guarded(replicas: usize, password: &str) -> Cluster {
         node.sql(&format!("COPY ({lines}) TO '{file}'")).await.unwrap();
         node.sql("SELECT pg_reload_conf()").await.unwrap();
         let guess = login(&node.url(), "app", "guess");
-        until_async("it asks for passwords", async || AsyncPgConnection::establish(&guess).await.is_err()).await;
+        until_async("it asks for passwords", async || AsyncPgConnection::establish(&guess).await.is_err())
+            .await;
     }
     cluster
 }
