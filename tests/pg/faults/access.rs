@@ -19,12 +19,9 @@ async fn guarded(replicas: usize, password: &str) -> Cluster {
         let file = node.sql("SHOW hba_file").await.unwrap().unwrap();
         node.sql(&format!("COPY ({lines}) TO '{file}'")).await.unwrap();
         node.sql("SELECT pg_reload_conf()").await.unwrap();
-        let loaded = "SELECT count(*)::text FROM pg_hba_file_rules WHERE auth_method = 'password'";
-        until_async("it asks for passwords", async || {
-            let refused = AsyncPgConnection::establish(&login(&node.url(), "app", "guess")).await.is_err();
-            refused && node.sql(loaded).await.unwrap().as_deref() == Some("1")
-        })
-        .await;
+        let guess = login(&node.url(), "app", "guess");
+        until_async("it asks for passwords", async || AsyncPgConnection::establish(&guess).await.is_err())
+            .await;
     }
     cluster
 }
@@ -71,16 +68,10 @@ async fn a_password_is_rotated() {
     assert_eq!(served(&router, 4).await.len(), 1, "the open connections serve");
     let held = router.read().await.unwrap();
     // Neither the replica nor the primary lets anybody in any more.
-    let refused = in_time(async { router.read().await }).await;
-    println!("{refused:?}");
-    match refused {
-        Err(error @ Error::Connect { .. }) => {
-            assert!(error.to_string().contains("password authentication failed"), "{error}");
-        }
-        Ok(conn) => assert_eq!(conn.node(), cluster.primary().name(), "an open connection"),
-        Err(error) => panic!("{error:?}"),
-    }
-    println!("{:?}", said(&router, cluster.replica(0).name()));
+    let error = in_time(async { router.read().await }).await.unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }), "{error:?}");
+    assert!(error.to_string().contains("password authentication failed"), "{error}");
+    assert_eq!(status(&router, cluster.replica(0).name()).health, HealthState::Healthy);
     drop(held);
 
     router.reload(with("new").config().unwrap()).await.unwrap();

@@ -3,7 +3,7 @@
 use super::{SECOND, builder, is_well, only, read, said, until_lost};
 use crate::proxy::{Proxy, port};
 use crate::support::{self, until, until_health};
-use diesel_replicas::{HealthState, NodeConfig, Router, RouterBuilder};
+use diesel_replicas::{Ejection, HealthState, NodeConfig, Router, RouterBuilder};
 use pg_cluster::Cluster;
 
 /// A cluster with two replicas, the first behind a proxy.
@@ -68,11 +68,12 @@ async fn a_replica_is_black_holed() {
     stage.is_well().await;
 }
 
-/// Expected: what is connected goes on, the monitor too, so that the replica stays healthy; a read that needs a new connection
-/// waits for it no longer than the connect timeout allows, and then goes elsewhere.
+/// Expected: what is connected goes on, the monitor too; a read that needs a new connection waits for it no longer than the connect
+/// timeout allows, and then goes elsewhere. When that has happened some times in a row, the replica is ejected for a while.
 #[tokio::test]
 async fn a_replica_accepts_and_says_nothing() {
-    let stage = Stage::set(|builder| builder.connect_timeout(SECOND / 5)).await;
+    let ejection = Ejection::default().duration(SECOND);
+    let stage = Stage::set(|builder| builder.connect_timeout(SECOND / 5).ejection(ejection)).await;
     stage.proxy.fall_silent_to_new();
     let held = stage.router.read().await.unwrap();
     let held = match held.node() == stage.lost() {
@@ -82,6 +83,7 @@ async fn a_replica_accepts_and_says_nothing() {
     assert_eq!(held.node(), stage.lost(), "an open connection is used");
     // Its only open connection is out: whoever comes now would have to open one.
     only(&stage.router, stage.other()).await;
+    assert_eq!(said(&stage.router, stage.lost()).0, HealthState::Ejected);
     drop(held);
     stage.proxy.heal();
     stage.is_well().await;

@@ -5,7 +5,7 @@ use crate::proxy::{Proxy, port};
 use crate::support::{self, notes, until_async};
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use diesel_replicas::{Retry, Router, RunQueryDsl};
+use diesel_replicas::{Error, Retry, Router, RunQueryDsl};
 use pg_cluster::{Cluster, Node};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -68,7 +68,7 @@ async fn a_replica_is_killed_in_mid_query() {
     let cluster = support::cluster(1).await;
     let router = support::router(&cluster).await;
     let error = survives(&cluster, &router, async |node| node.kill().await.unwrap()).await;
-    println!("{error:?}");
+    assert!(error.to_string().contains("closed"), "{error:?}");
     cluster.replica(0).start().await.unwrap();
     is_well(&router, &cluster, cluster.primary().name()).await;
 }
@@ -101,8 +101,7 @@ async fn the_primary_is_killed_in_mid_write() {
         cluster.primary().kill().await.unwrap();
     };
     let (written, ()) = tokio::join!(in_time(writing), killing);
-    println!("{written:?}");
-    assert!(written.is_err());
+    assert!(matches!(written, Err(Failure::Query(_) | Failure::Router(Error::Lost { .. }))), "{written:?}");
     assert_eq!(runs.into_inner(), 1);
     cluster.primary().start().await.unwrap();
     is_well(&router, &cluster, cluster.primary().name()).await;
