@@ -31,7 +31,7 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
-    /// Runs until `stop` says so, or its sender is gone.
+    /// Runs until `stop` says so, or its sender is gone. Closes all pools in the end, since what nobody watches must not serve.
     pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
         self.supervise(stop, |monitor| Rounds::new(&monitor).run(monitor.commands)).await;
     }
@@ -58,6 +58,7 @@ impl Monitor {
             () = watching => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
+        self.topology.load().close();
     }
 
     /// Nothing is known of any node any more; returns what was.

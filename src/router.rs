@@ -165,18 +165,11 @@ impl Router {
     ///
     /// # Cancel safety
     ///
-    /// The monitor stops also when the call is dropped; calling again waits for it.
+    /// Once it has been polled, the router is shut down although the call was dropped; calling again waits for the monitor's end.
     pub async fn shutdown(&self) {
         self.shared.stop.send_replace(true);
         self.shared.topology.wake();
         self.shared.stop.closed().await;
-        let topology = self.shared.topology.load();
-        for seen in topology.nodes() {
-            seen.node.reads.close();
-        }
-        if let Ok(primary) = topology.primary() {
-            primary.writes.close();
-        }
     }
 }
 

@@ -225,6 +225,14 @@ impl Topology {
         &self.nodes
     }
 
+    /// Closes all of its pools, for good.
+    pub(crate) fn close(&self) {
+        self.nodes.iter().for_each(|seen| seen.node.reads.close());
+        if let Ok(primary) = &self.primary {
+            primary.writes.close();
+        }
+    }
+
     /// Where writes go.
     pub(crate) fn primary(&self) -> Result<&Arc<Primary>, NoPrimary> {
         self.primary.as_ref().map_err(|why| *why)
