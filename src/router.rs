@@ -18,6 +18,7 @@ use crate::retry::Retries;
 use crate::status::Status;
 use crate::topology::{Latest, Listing, Node, Origin, Seen, Settings, Topology};
 use crate::traffic::Traffic;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
@@ -197,7 +198,15 @@ fn valid(nodes: Vec<NodeConfig>) -> Vec<NodeSpec> {
         node.check()
             .inspect_err(|error| warn!(node = described, %error, "a node that was found cannot be used"))
     };
-    nodes.into_iter().filter_map(|node| check(node).ok()).collect()
+    let mut names = HashSet::new();
+    let mut is_first = |node: &NodeSpec| {
+        let first = names.insert(Arc::clone(&node.name));
+        if !first {
+            warn!(node = &*node.name, "another node of this name was found: only the first one is used");
+        }
+        first
+    };
+    nodes.into_iter().filter_map(|node| check(node).ok()).filter(|node| is_first(node)).collect()
 }
 
 /// The nodes to use, the primary first, and how to use them.
