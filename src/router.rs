@@ -12,7 +12,7 @@ use crate::config::{Config, NodeConfig, NodeSpec, RouterBuilder};
 use crate::discovery;
 use crate::error::Error;
 use crate::fleet::{NoPrimary, NodeId, Role};
-use crate::monitor::{Command, Monitor};
+use crate::monitor::{Command, Inbox, Monitor};
 use crate::pool::PoolPolicy;
 use crate::retry::Retries;
 use crate::status::Status;
@@ -106,8 +106,8 @@ impl Router {
         let topology = Arc::new(Latest::new(Self::unproven(config, &alarm)));
         let retries = Retries::new(topology.load().settings.retry_budget, Instant::now());
         let (commands, told) = mpsc::unbounded_channel();
-        let monitor =
-            Monitor { topology: Arc::clone(&topology), alarm, commands: Arc::new(Mutex::new(told)) };
+        let inbox = Arc::new(Mutex::new(Inbox::new(told)));
+        let monitor = Monitor { topology: Arc::clone(&topology), alarm, inbox };
         let (stop, stopped) = watch::channel(false);
         for (source, discovery) in sources.into_iter().enumerate() {
             let commands = commands.clone();
@@ -210,7 +210,7 @@ fn valid(nodes: Vec<NodeConfig>) -> Vec<NodeSpec> {
 }
 
 /// The nodes to use, the primary first, and how to use them.
-fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
+pub(crate) fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
     let Config {
         primary,
         replicas,

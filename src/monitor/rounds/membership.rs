@@ -25,7 +25,7 @@ impl Rounds {
                 drop(reply.send(Ok(())));
             }
             Command::Discovered { source, nodes } => {
-                self.found.insert(source, nodes);
+                self.inbox.found.insert(source, nodes);
                 self.list_found();
                 self.publish();
             }
@@ -108,7 +108,7 @@ impl Rounds {
     fn list_found(&mut self) {
         let enabled = self.settings.read_replicas_enabled;
         let mut listed = vec![];
-        for (source, nodes) in self.found.clone() {
+        for (source, nodes) in self.inbox.found.clone() {
             let by = Origin::Discovery(source);
             for spec in nodes.into_iter().filter(|_| enabled) {
                 if self.stays(&spec.name).is_none_or(|there| there.listing.by == by) {
