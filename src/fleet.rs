@@ -152,6 +152,11 @@ impl Fleet {
         self.index(id).map(|index| self.members[index].role)
     }
 
+    /// The node that takes the writes, or took them last.
+    pub(crate) fn last_writer(&self) -> Option<NodeId> {
+        self.election.term().map(|term| term.node)
+    }
+
     /// Puts the nodes into another order, that of the keys.
     pub(crate) fn sort_by_key(&mut self, key: impl Fn(NodeId) -> usize) {
         self.members.sort_by_key(|member| key(member.listed.id));

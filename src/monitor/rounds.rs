@@ -2,11 +2,11 @@
 
 mod membership;
 
-use super::Monitor;
 use super::backoff::Backoff;
 use super::command::Command;
 use super::probe::Prober;
 use super::report::{report, report_serving};
+use super::{Inbox, Monitor};
 use crate::config::NodeSpec;
 use crate::error::Error;
 use crate::fleet::{Change, Fleet, Listed, NoPrimary, NodeId, Role, Writer};
@@ -18,11 +18,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rand::RngExt;
-use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// How long the others are kept waiting for the primary's answer, which makes their lag's bound tight.
@@ -34,8 +33,7 @@ pub(super) struct Rounds {
     settings: Arc<Settings>,
     fleet: Fleet,
     watched: Vec<Watched>,
-    /// What each source of discovery knows of.
-    found: BTreeMap<usize, Vec<NodeSpec>>,
+    inbox: OwnedMutexGuard<Inbox>,
     /// What has changed since the topology was published.
     changes: Vec<Change>,
     /// As published last.
@@ -72,7 +70,7 @@ enum Done {
 
 impl Rounds {
     /// Begins with the nodes and the settings of the latest topology, knowing nothing of them.
-    pub(super) fn new(Monitor { topology, alarm, .. }: &Monitor) -> Self {
+    pub(super) fn new(Monitor { topology, alarm, .. }: &Monitor, inbox: OwnedMutexGuard<Inbox>) -> Self {
         let latest = topology.load();
         let mut this = Self {
             topology: Arc::clone(topology),
@@ -80,7 +78,7 @@ impl Rounds {
             settings: Arc::clone(&latest.settings),
             fleet: Fleet::new(latest.settings.health.clone()),
             watched: vec![],
-            found: BTreeMap::new(),
+            inbox,
             changes: vec![],
             primary: Err(NoPrimary::NotYetKnown),
             running: FuturesUnordered::new(),
@@ -97,8 +95,7 @@ impl Rounds {
         this
     }
 
-    pub(super) async fn run(mut self, commands: Arc<Mutex<mpsc::UnboundedReceiver<Command>>>) {
-        let mut commands = commands.lock().await;
+    pub(super) async fn run(mut self) {
         let alarm = Arc::clone(&self.alarm);
         loop {
             let others = self.others;
@@ -108,7 +105,7 @@ impl Rounds {
                     Done::Probed { id, prober, result } => self.judge(id, prober, result),
                     Done::Drained { id, cut } => self.remove(id, cut),
                 },
-                Some(command) = commands.recv() => self.apply(command),
+                Some(command) = self.inbox.commands.recv() => self.apply(command),
                 () = alarm.notified() => self.look_at_suspects(),
                 () = sleep_until(alone.unwrap_or(self.next)), if alone.is_some() => self.probe_alone(),
                 () = sleep_until(others.unwrap_or(self.next)), if others.is_some() => self.probe_others(),
