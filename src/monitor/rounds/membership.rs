@@ -321,7 +321,7 @@ mod tests {
         let mut rounds = healthy(builder()).await;
         let _first = remove(&mut rounds, "b");
         assert_eq!(staying(&rounds), ["a", "c"]);
-        rounds.apply(Command::Add(spec("b"), oneshot::channel().0));
+        rounds.apply(Command::Add(Box::new(spec("b")), oneshot::channel().0));
         assert_eq!(staying(&rounds), ["a", "c", "b"]);
         let _second = remove(&mut rounds, "b");
         assert_eq!(staying(&rounds), ["a", "c"]);
