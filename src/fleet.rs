@@ -11,7 +11,7 @@ mod roster;
 pub(crate) use election::{NoPrimary, Writer};
 pub(crate) use roster::{NodeView, Service};
 
-use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Transition};
+use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Reason, Transition};
 use crate::observation::{Observation, ProbeFailure};
 use crate::traffic::Tally;
 use election::{Candidate, Election, Standing, Term};
@@ -230,17 +230,12 @@ impl Fleet {
     }
 
     fn answered(&mut self, now: Instant, index: usize, observation: Observation, changes: &mut Vec<Change>) {
-        // A server that has been restarted: what its other entries have shown is of the past.
-        let past = self.members[index].seen.as_ref().map(|seen| seen.identity);
-        let restarted = past.filter(|past| *past != observation.identity);
-        for other in &mut self.members {
-            let same = other.seen.as_ref().is_some_and(|seen| Some(seen.identity) == restarted);
-            other.present &= !same;
-        }
+        let counts = self.is_settled(index, &observation);
         let member = &mut self.members[index];
         let (asked_at, lsn) = (observation.asked_at, observation.lsn);
         member.seen = Some(observation);
-        member.present = true;
+        member.present = counts;
+        member.health.answered();
         self.elect(now, Some(index), changes);
         if self.is_writer(index) {
             match lsn {
@@ -250,6 +245,28 @@ impl Fleet {
         }
         self.judge(now, index, changes);
         self.pardon_the_last(now, index, changes);
+    }
+
+    /// Whether the answer counts at once. It does not if it looks like that of a second primary, and may well be of the same one:
+    /// restarted, and seen first through another entry than the one that writes go to.
+    ///
+    /// If that one shows a restart, what the others have shown of the server is of the past.
+    fn is_settled(&mut self, index: usize, observation: &Observation) -> bool {
+        let Some(term) = self.election.term() else { return true };
+        let Member { listed: Listed { id, .. }, seen, .. } = &self.members[index];
+        let (id, before) = (*id, seen.as_ref().map(|seen| seen.identity));
+        let Some(before) = before.filter(|before| *before != observation.identity) else { return true };
+        let mut others = self.members.iter_mut().filter(|other| {
+            let seen = other.seen.as_ref().filter(|_| other.present && other.listed.id != id);
+            seen.is_some_and(|seen| seen.identity == before)
+        });
+        if id == term.node {
+            others.for_each(|other| other.present = false);
+            return true;
+        }
+        let alike = !observation.in_recovery
+            && (observation.timeline, observation.identity.system) == (term.timeline, before.system);
+        !(alike && others.any(|other| other.listed.id == term.node))
     }
 
     fn failed(&mut self, now: Instant, index: usize, failure: ProbeFailure, changes: &mut Vec<Change>) {
@@ -349,7 +366,12 @@ impl Fleet {
         member.lag = None;
         let Some(seen) = member.seen.as_ref().filter(|_| member.present) else { return };
         let outcome = match &member.standing {
-            Standing::Silent | Standing::Undecided => return,
+            Standing::Silent => return,
+            Standing::Undecided if seen.in_recovery || member.health.state() == HealthState::Unproven => {
+                return;
+            }
+            // It was a standby that served.
+            Standing::Undecided => ProbeOutcome::Astray(Reason::LagUnverified),
             Standing::Primary => ProbeOutcome::Primary,
             Standing::Standby => {
                 let unknown = Lag::unknown(seen.answered_at);
@@ -485,6 +507,8 @@ mod tests {
         assert_eq!(scene.serving(), "b c", "reads go on");
         assert_eq!(scene.time_out("a"), QUIET);
         assert_eq!(scene.answer("a", primary()), ["writes to a"]);
+        assert_eq!(scene.time_out("a"), QUIET, "one probe changes nothing now either");
+        assert_eq!(scene.answer("a", primary()), QUIET);
         assert_eq!(scene.answer("a", primary()), ["a: unreachable to healthy: answers and is writable"]);
     }
 
@@ -550,20 +574,40 @@ mod tests {
         assert_eq!(told.last().expect("more than one"), "c: unproven to refused: the same server as `b`");
         assert_eq!(scene.serving(), "b");
 
-        // Restarted, and seen first through the other entry: what `b` has shown is of the past.
+        // Restarted, and seen first through the other entry.
         assert_eq!(scene.answer("c", one(standby(), 3)), QUIET);
-        assert_eq!(scene.answer("c", one(standby(), 3)), ["c: refused to healthy: lag of at most 0 ms"]);
-        let told =
-            ["c: healthy to refused: the same server as `b`", "b: healthy to healthy: lag of at most 0 ms"];
-        assert_eq!(scene.answer("b", one(standby(), 3)), told[..1]);
+        assert_eq!(
+            scene.answer("b", one(standby(), 3)),
+            ["c: refused to refused: the same server as `b`"; 0]
+        );
         assert_eq!(scene.serving(), "b");
+    }
 
-        // What the primary's other entry has shown of it was of the same process.
-        let mut scene = Scene::new(HealthPolicy::default(), ["a", "b"]);
-        scene.answer("a", one(primary(), 1));
-        scene.answer("b", one(primary(), 1));
+    #[test]
+    fn a_primary_that_is_listed_twice_and_restarted_is_no_second_one() {
+        let one = |started| primary().started(started);
+        for order in [["a", "b"], ["b", "a"]] {
+            let mut scene = Scene::new(HealthPolicy::default(), ["a", "b", "c"]);
+            scene.answer("a", one(1));
+            scene.answer("b", one(1));
+            scene.answer("c", standby());
+            assert_eq!(scene.writer(), "a");
+            for name in order.into_iter().chain(order) {
+                assert_eq!(scene.answer(name, one(2)), QUIET);
+            }
+            scene.refuse("a");
+            assert_eq!(scene.writer(), "split brain: more than one node has been writable on one timeline");
+        }
+    }
+
+    #[test]
+    fn a_name_that_has_led_to_the_primary_may_lead_elsewhere() {
+        let mut scene = healthy();
+        scene.answer("b", primary().started(97));
+        assert_eq!(scene.answer("a", primary().started(97)), QUIET);
+        assert_eq!(scene.answer("b", standby().started(98)), QUIET, "writes go on");
+        assert_eq!(scene.answer("b", standby().started(98)), ["b: refused to healthy: lag of at most 0 ms"]);
         assert_eq!(scene.writer(), "a");
-        assert_eq!(scene.answer("b", one(standby(), 2)), ["no writes: no node that answers is writable"]);
     }
 
     #[test]
@@ -794,6 +838,79 @@ mod tests {
             scene.answer("b", theirs(primary().timeline(4))),
             ["b: refused to healthy: answers and is writable"]
         );
+    }
+
+    #[test]
+    fn the_last_node_of_all_leaves_nothing_to_be_told() {
+        let mut scene = Scene::new(HealthPolicy::default(), ["a"]);
+        assert_eq!(scene.refuse("a")[1..], ["no writes: no node that answers is writable"]);
+        scene.drain("a");
+        assert_eq!(scene.remove("a"), QUIET);
+    }
+
+    #[test]
+    fn no_standby_serves_before_it_is_known_which_cluster_this_is() {
+        let unverified_lag = UnverifiedLag::Serve;
+        let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b", "c"]);
+        assert_eq!(scene.answer("b", standby()), QUIET);
+        assert_eq!(scene.answer("c", standby().system(8)), QUIET);
+        let told = scene.refuse("a");
+        let unconfirmed = "nothing shows that it is of this cluster: the configured primary has never answered, and others do not \
+                           confirm it";
+        assert!(told.contains(&format!("b: unproven to refused: {unconfirmed}")), "{told:?}");
+        assert!(told.contains(&format!("c: unproven to refused: {unconfirmed}")), "{told:?}");
+
+        // Alone, it may be of another cluster as well; but it has been asked for that it serves.
+        let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b", "c"]);
+        scene.answer("b", standby());
+        scene.refuse("c");
+        assert_eq!(scene.serving(), "");
+        scene.refuse("a");
+        assert_eq!(scene.serving(), "b");
+        scene.add("d", Role::Replica);
+        scene.answer("b", standby());
+        assert_eq!(scene.serving(), "b", "nor does it leave when there is somebody else to be asked");
+    }
+
+    #[test]
+    fn a_standby_that_is_promoted_before_the_primary_is_known_serves_no_more() {
+        let unverified_lag = UnverifiedLag::Serve;
+        let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b", "c"]);
+        scene.answer("a", standby());
+        scene.refuse("c");
+        for name in ["a", "b"] {
+            scene.answer(name, standby());
+        }
+        assert_eq!(scene.serving(), "a b");
+        scene.add("d", Role::Replica);
+        assert_eq!(
+            scene.answer("b", primary().timeline(2)),
+            [
+                "no writes: not every node has been asked yet",
+                "b: healthy to lagging: primary unobserved: lag unverified"
+            ]
+        );
+        assert_eq!(scene.serving(), "a");
+    }
+
+    #[test]
+    fn what_is_found_out_about_a_silent_node_is_no_answer_of_it() {
+        let mut scene = healthy();
+        scene.time_out("a");
+        scene.answer("b", primary().timeline(2));
+        let told = ["a: refused to unreachable: 2 probes timed out after 500 ms", "split brain ended"];
+        assert_eq!(scene.time_out("a"), told);
+    }
+
+    #[test]
+    fn an_answer_forgives_a_timeout_before_it_is_known_what_it_means() {
+        let mut scene = new();
+        scene.time_out("a");
+        scene.answer("a", primary());
+        scene.time_out("a");
+        scene.answer("b", standby());
+        scene.answer("c", standby());
+        assert_eq!(scene.writer(), "a");
     }
 
     #[test]

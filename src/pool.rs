@@ -8,31 +8,33 @@
 //! This and its submodules are the only files that name bb8.
 
 mod calls;
+mod checkout;
 mod connect;
+mod gate;
 mod lease;
 mod manager;
+mod record;
 mod tap;
+#[cfg(test)]
+mod tests;
 mod wire;
+mod wires;
 
+pub(crate) use checkout::{CheckoutError, Limits};
 pub(crate) use connect::{Access, ConnectError, Endpoint};
 pub(crate) use lease::Lease;
 
 use crate::traffic::Traffic;
 use futures_util::FutureExt;
+use gate::Gate;
 use manager::{Failures, Manager};
 use std::fmt;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::sync::watch;
 use wire::User;
-
-/// How long a call waits for a connection of others before it dials again after a failure; twice as long each time, so that
-/// a server that has no more to give is not stormed.
-const REDIAL: Duration = Duration::from_millis(20);
-const REDIAL_MOST: Duration = Duration::from_millis(320);
+use wires::Wires;
 
 /// The connections to one node for one kind of access. Cheap to clone.
 #[derive(Clone)]
@@ -43,17 +45,20 @@ pub(crate) struct Pool {
 struct Shared {
     node: Arc<str>,
     bb8: bb8::Pool<Manager>,
-    /// As many permits as connections; whoever holds one never waits in bb8's own, unfair queue.
-    gate: Arc<Semaphore>,
+    gate: Arc<Gate>,
+    wires: Arc<Wires>,
     failures: watch::Receiver<Option<Arc<ConnectError>>>,
-    /// For the calls that have passed the gate and are waiting for a connection.
-    closed: watch::Sender<bool>,
     /// What users of these connections can do.
     user: User,
     traffic: Arc<Traffic>,
     served: AtomicU64,
     /// Handles may be dropped outside of any runtime, and cleaning up after them needs one.
     runtime: tokio::runtime::Handle,
+}
+
+/// The right to one of the connections, from before it is there until it is back.
+struct Place {
+    shared: Arc<Shared>,
 }
 
 /// How a pool behaves.
@@ -65,28 +70,6 @@ pub(crate) struct PoolPolicy {
     pub(crate) connect_timeout: Duration,
 }
 
-/// Until when a checkout may take what.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// When the call has to end.
-    pub(crate) deadline: Instant,
-    /// How long the node may take to open a connection, once the pool has room for one.
-    pub(crate) dial: Duration,
-}
-
-/// Why a pool gave no connection.
-#[derive(Debug)]
-pub(crate) enum CheckoutError {
-    /// The node cannot be reached: another one may be tried.
-    Unreachable(Arc<ConnectError>),
-    /// The node accepts no connection, nor does it refuse one: another one may be tried.
-    Silent,
-    /// All connections stayed in use until the deadline. This says nothing of the node's health.
-    Exhausted,
-    /// The pool was closed.
-    Closed,
-}
-
 impl Pool {
     /// Opens no connection yet. Must be called within a tokio runtime.
     pub(crate) fn new(
@@ -96,8 +79,17 @@ impl Pool {
         policy: PoolPolicy,
         traffic: Arc<Traffic>,
     ) -> Self {
-        let (failed, failures) = watch::channel(None);
-        let manager = Manager { endpoint, access, connect_timeout: policy.connect_timeout };
+        let (last, failures) = watch::channel(None);
+        let gate = Arc::new(Gate::new(policy.size));
+        let wires = Arc::<Wires>::default();
+        let manager = Manager {
+            endpoint,
+            access,
+            connect_timeout: policy.connect_timeout,
+            traffic: Arc::clone(&traffic),
+            gate: Arc::clone(&gate),
+            wires: Arc::clone(&wires),
+        };
         let bb8 = bb8::Pool::builder()
             .max_size(policy.size)
             // Costs no round trip: see `Manager::is_valid`.
@@ -105,15 +97,15 @@ impl Pool {
             .retry_connection(false)
             // Every call has a deadline of its own.
             .connection_timeout(Duration::from_secs(24 * 60 * 60))
-            .error_sink(Box::new(Failures(failed)))
+            .error_sink(Box::new(Failures { traffic: Arc::clone(&traffic), last }))
             .build_unchecked(manager);
         Self {
             shared: Arc::new(Shared {
                 node,
                 bb8,
-                gate: Arc::new(Semaphore::new(policy.size as usize)),
+                gate,
+                wires,
                 failures,
-                closed: watch::Sender::new(false),
                 user: if access == Access::ReadOnly { User::Calls } else { User::Anything },
                 traffic,
                 served: AtomicU64::new(0),
@@ -127,120 +119,58 @@ impl Pool {
         self.shared.served.load(Ordering::Relaxed)
     }
 
-    /// A connection that is open, idle and outside a transaction, if one is there and nobody waits for it.
-    pub(crate) fn try_checkout(&self) -> Option<Lease> {
-        let permit = Arc::clone(&self.shared.gate).try_acquire_owned().ok()?;
-        self.lend_idle(permit).ok()
+    /// Retires the pool: idle connections are closed at once and those that are out when they come back, no other is opened, and
+    /// every call that waits, and every later one, ends with [`CheckoutError::Closed`]. Handles that are out stay usable.
+    pub(crate) fn close(&self) {
+        let shared = &self.shared;
+        shared.gate.close();
+        shared.purge();
+        // A dial may have come to its end meanwhile.
+        for wire in shared.wires.open() {
+            wire.end_if_free(&shared.runtime);
+        }
     }
 
-    /// Takes a connection that is open, idle and outside a transaction, or opens one.
-    ///
-    /// Callers are served in the order in which they came. No round trip is made for a connection that is there.
+    /// Waits until the pool is closed and no connection is out any more: with somebody, being opened for somebody, or settling
+    /// after somebody.
     ///
     /// # Cancel safety
     ///
-    /// A dropped call leaves the queue, and gives back what it had got.
-    pub(crate) async fn checkout(&self, limits: Limits) -> Result<Lease, CheckoutError> {
-        let shared = &self.shared;
-        let permit = match Arc::clone(&shared.gate).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(TryAcquireError::Closed) => return Err(CheckoutError::Closed),
-            Err(TryAcquireError::NoPermits) => self.queue(limits).await?,
-        };
-        let permit = match self.lend_idle(permit) {
-            Ok(lease) => return Ok(lease),
-            Err(permit) => permit,
-        };
-        let mut closed = shared.closed.subscribe();
-        let mut refusal = None;
-        let connection = tokio::select! {
-            biased;
-            connection = self.dial(&mut refusal) => connection?,
-            _ = closed.wait_for(|closed| *closed) => return Err(CheckoutError::Closed),
-            // There was room for a connection, so it is the node's doing.
-            () = sleep_until(limits.deadline.min(Instant::now() + limits.dial)) => {
-                return Err(refusal.map_or(CheckoutError::Silent, CheckoutError::Unreachable));
-            }
-        };
-        Ok(Lease::new(connection, permit, Arc::clone(shared)))
-    }
-
-    /// Opens a connection, or takes one that has been given back meanwhile. As long as others hold connections the node is
-    /// there, and a refusal may be a passing one; what was said is left in `refusal`.
-    async fn dial(
-        &self,
-        refusal: &mut Option<Arc<ConnectError>>,
-    ) -> Result<bb8::PooledConnection<'static, Manager>, CheckoutError> {
-        let bb8 = &self.shared.bb8;
-        let mut failures = self.shared.failures.clone();
-        failures.mark_unchanged();
-        let mut pause = REDIAL;
-        loop {
-            let mut get = pin!(bb8.get_owned());
-            let cause = tokio::select! {
-                biased;
-                // bb8's only error is its own timeout, which is longer than any deadline.
-                connection = &mut get => return connection.map_err(|_| CheckoutError::Silent),
-                Some(cause) = failure(&mut failures) => cause,
-            };
-            if bb8.state().connections == 0 {
-                return Err(CheckoutError::Unreachable(cause));
-            }
-            *refusal = Some(cause);
-            if let Ok(connection) = timeout(pause, get).await {
-                return connection.map_err(|_| CheckoutError::Silent);
-            }
-            pause = REDIAL_MOST.min(pause * 2);
-        }
-    }
-
-    /// The usual case, ahead of everything that only waiting needs.
-    fn lend_idle(&self, permit: OwnedSemaphorePermit) -> Result<Lease, OwnedSemaphorePermit> {
-        match self.shared.bb8.get_owned().now_or_never() {
-            Some(Ok(connection)) => Ok(Lease::new(connection, permit, Arc::clone(&self.shared))),
-            _ => Err(permit),
-        }
-    }
-
-    /// Waits for a permit, unless the node turns out to be out of reach for everybody.
-    async fn queue(&self, limits: Limits) -> Result<OwnedSemaphorePermit, CheckoutError> {
-        let shared = &self.shared;
-        let mut failures = shared.failures.clone();
-        failures.mark_unchanged();
-        let mut permit = pin!(Arc::clone(&shared.gate).acquire_owned());
-        let unreachable = async {
-            loop {
-                let Some(cause) = failure(&mut failures).await else { return std::future::pending().await };
-                if shared.bb8.state().connections == 0 {
-                    return cause;
-                }
-            }
-        };
-        let queued = async {
-            tokio::select! {
-                biased;
-                permit = &mut permit => permit.map_err(|_| CheckoutError::Closed),
-                cause = unreachable => Err(CheckoutError::Unreachable(cause)),
-            }
-        };
-        timeout_at(limits.deadline, queued).await.unwrap_or_else(|_| {
-            let connected = shared.bb8.state().connections > 0;
-            Err(if connected { CheckoutError::Exhausted } else { CheckoutError::Silent })
-        })
-    }
-
+    /// A dropped call changes nothing.
     pub(crate) async fn drained(&self) {
-        std::future::pending().await
-    }
-    pub(crate) fn cut(&self) -> usize {
-        0
+        self.shared.gate.drained().await;
     }
 
-    /// Lets every call that waits, and all later ones, end with [`CheckoutError::Closed`]. Handles that are out stay
-    /// usable.
-    pub(crate) fn close(&self) {
-        self.shared.gate.close();
-        self.shared.closed.send_replace(true);
+    /// Retires the pool and severs every connection that is still out; says how many those were. Their queries fail at once, and
+    /// are cancelled on the server.
+    ///
+    /// A connection through a Unix socket is out of reach while somebody has it: it stays until it is given back.
+    pub(crate) fn cut(&self) -> usize {
+        self.close();
+        let wires = self.shared.wires.open();
+        wires.iter().filter(|wire| wire.sever(&self.shared.runtime)).count()
+    }
+}
+
+impl Shared {
+    /// Drops the idle connections of a closed pool: bb8 goes on to the next one when the manager refuses one.
+    fn purge(&self) {
+        if self.bb8.state().idle_connections > 0 {
+            let _runtime = self.runtime.enter();
+            let none = self.bb8.get_owned().now_or_never();
+            debug_assert!(none.is_none(), "the gate is closed");
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let shared = &self.shared;
+        if shared.gate.is_closed() {
+            // bb8 has taken back what was out.
+            shared.purge();
+        }
+        shared.gate.leave();
     }
 }
 
@@ -248,10 +178,4 @@ impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").field("node", &self.shared.node).finish_non_exhaustive()
     }
-}
-
-/// The next failure to connect; `None` once there can be no more.
-async fn failure(failures: &mut watch::Receiver<Option<Arc<ConnectError>>>) -> Option<Arc<ConnectError>> {
-    failures.changed().await.ok()?;
-    failures.borrow_and_update().clone()
 }

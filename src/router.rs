@@ -162,7 +162,8 @@ impl Router {
     }
 
     /// Stops the monitor and waits for its end. Every request that waits for a connection, and every later one, fails with
-    /// [`Error::ShutDown`]; handles that are out stay usable.
+    /// [`Error::ShutDown`]. Idle connections are closed; handles that are out stay usable, and their connections are closed when
+    /// they are dropped.
     ///
     /// # Cancel safety
     ///

@@ -38,7 +38,7 @@ impl Config {
     /// | `DB_UNVERIFIED_LAG` | `keep`, `exclude` or `serve`: see [`UnverifiedLag`] | `keep` |
     /// | `DB_MIN_REPLICAS` | replicas; see [`min_replicas`](RouterBuilder::min_replicas) | `0` |
     /// | `DB_EJECTION` | `on` or `off`, and the other words for it: see [`Ejection`] | `on` |
-    /// | `DB_LOAD_BALANCING` | `round_robin`, `random`, `least_connections` or `weighted` | `round_robin` |
+    /// | `DB_LOAD_BALANCING` | `round_robin`, `random`, `least_connections`, `weighted` or `peak_ewma` | `round_robin` |
     /// | `DB_SLOW_START_MS` | milliseconds; see [`slow_start`](RouterBuilder::slow_start) | `10000` |
     /// | `DB_ZONE` | name of the zone of this process; see [`zone`](RouterBuilder::zone) | none |
     /// | `DB_MIN_ZONE_REPLICAS` | replicas; see [`min_zone_replicas`](RouterBuilder::min_zone_replicas) | `1` |
@@ -529,7 +529,7 @@ mod tests {
             ("DB_REPLICA_LAG_THRESHOLD_MS", "0 ms is out of range; wanted: from 1 to 86400000 milliseconds"),
             (
                 "DB_LOAD_BALANCING",
-                "names no load balancing; wanted: one of round_robin, random, least_connections, weighted",
+                "names no load balancing; wanted: one of round_robin, random, least_connections, weighted, peak_ewma",
             ),
             ("DB_READ_FALLBACK", "names no fallback; wanted: one of primary, least_lagged, fail"),
             ("DB_UNVERIFIED_LAG", "names no policy; wanted: one of keep, exclude, serve"),

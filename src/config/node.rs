@@ -64,11 +64,13 @@ impl NodeConfig {
         self
     }
 
-    /// The node's share of reads relative to the others, for [`LoadBalancing::Weighted`] and
-    /// [`LoadBalancing::LeastConnections`]. A node of weight 0 is watched but never picked. Default: 1.
+    /// The node's share of reads relative to the others, for [`LoadBalancing::Weighted`],
+    /// [`LoadBalancing::LeastConnections`] and [`LoadBalancing::PeakEwma`]. A node of weight 0 is watched but never
+    /// picked. Default: 1.
     ///
     /// [`LoadBalancing::Weighted`]: crate::LoadBalancing::Weighted
     /// [`LoadBalancing::LeastConnections`]: crate::LoadBalancing::LeastConnections
+    /// [`LoadBalancing::PeakEwma`]: crate::LoadBalancing::PeakEwma
     #[must_use]
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = weight;

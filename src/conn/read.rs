@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::pipeline::Pipeline;
 use super::snapshot::Snapshot;
+use crate::failure::Cause;
 use crate::pool::Lease;
 use crate::query::{ReadOnly, Target, Token};
 
@@ -64,9 +65,9 @@ impl ReadConn {
         Snapshot::new(self)
     }
 
-    /// Gives the connection to nobody after this.
-    pub(crate) fn discard(self) {
-        self.lease.discard();
+    /// Whether the last call was lost for a cause that another node need not have.
+    pub(crate) fn lost_a_call(&self) -> bool {
+        self.lease.heard().is_some_and(Cause::is_of_the_node)
     }
 
     pub(super) fn raw(&self) -> &AsyncPgConnection {

@@ -2,6 +2,7 @@
 
 use diesel::result::Error;
 use diesel_async::{AnsiTransactionManager, TransactionManager};
+use futures_util::FutureExt;
 use std::fmt;
 
 use super::read::ReadConn;
@@ -83,7 +84,8 @@ impl<'a> Snapshot<'a> {
         };
         let conn = self.conn;
         AnsiTransactionManager::begin_transaction_sql(conn.raw_mut(), begin).await?;
-        match callback(&mut *conn).await {
+        // Boxed, so that the whole call is `Send` also where the error is a trait object.
+        match callback(&mut *conn).boxed().await {
             Ok(value) => {
                 AnsiTransactionManager::commit_transaction(conn.raw_mut()).await?;
                 Ok(value)

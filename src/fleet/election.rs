@@ -97,8 +97,11 @@ pub(super) struct Election {
 /// Which cluster this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cluster {
+    /// Not every node has been asked yet.
     Unknown,
-    /// Servers of several clusters answer, and nothing shows which of them is the one.
+    /// At most one server says which cluster it is of, and it is not the configured primary.
+    Unconfirmed,
+    /// Servers of several clusters answer, and none of them is the configured primary.
     Disputed,
     /// The system identifier of its servers; `None` where they do not tell it.
     Known(Option<u64>),
@@ -108,7 +111,7 @@ enum Cluster {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Term {
     pub(super) node: NodeId,
-    timeline: Option<u32>,
+    pub(super) timeline: Option<u32>,
 }
 
 impl Default for Election {
@@ -134,7 +137,7 @@ impl Election {
 
     /// Nobody is left who knows which cluster this was.
     pub(super) fn forget_cluster(&mut self) {
-        *self = Self::default();
+        *self = Self { writer: self.writer, ..Self::default() };
     }
 
     /// Whether nothing shows that the server is of another cluster.
@@ -143,7 +146,7 @@ impl Election {
     }
 
     pub(super) fn hold(&mut self, all: &[Candidate<'_>]) -> Outcome {
-        self.identify(all);
+        self.cluster = self.identify(all);
         let mut standings: Vec<_> = all.iter().map(|candidate| self.belongs(candidate, all)).collect();
         let writable: Vec<_> = all
             .iter()
@@ -168,24 +171,27 @@ impl Election {
 
     /// The configured primary says which cluster this is. Where it does not answer, at least two other servers that agree do: one
     /// alone might be a wrong entry.
-    fn identify(&mut self, all: &[Candidate<'_>]) {
+    fn identify(&self, all: &[Candidate<'_>]) -> Cluster {
         if let Cluster::Known(_) = self.cluster {
-            return;
+            return self.cluster;
         }
         let primary = all.iter().find(|candidate| candidate.listed == Role::Primary);
         if let Some(seen) = primary.and_then(|primary| primary.seen) {
-            self.cluster = Cluster::Known(seen.identity.system);
-            return;
+            return Cluster::Known(seen.identity.system);
         }
-        self.cluster = Cluster::Unknown;
+        if !all.iter().all(|candidate| candidate.probed) {
+            return Cluster::Unknown;
+        }
         let servers = all.iter().filter_map(|candidate| Some(candidate.seen?.identity));
         let mut servers = servers.filter(|server| server.system.is_some());
-        let Some(first) = servers.next() else { return };
-        let others: Vec<_> = servers.collect();
+        let Some(first) = servers.next() else { return Cluster::Unconfirmed };
+        let others: Vec<_> = servers.filter(|server| *server != first).collect();
         if others.iter().any(|other| other.system != first.system) {
-            self.cluster = Cluster::Disputed;
-        } else if others.iter().any(|other| *other != first) && all.iter().all(|candidate| candidate.probed) {
-            self.cluster = Cluster::Known(first.system);
+            Cluster::Disputed
+        } else if others.is_empty() {
+            Cluster::Unconfirmed
+        } else {
+            Cluster::Known(first.system)
         }
     }
 
@@ -264,6 +270,9 @@ impl Election {
                 _ => Reason::SplitBrain { timeline: timeline.unwrap_or_default() },
             }),
             (Standing::Standby, Writer::Nobody(NoPrimary::NotYetKnown)) => Standing::Undecided,
+            (Standing::Standby, _) if self.cluster == Cluster::Unknown => {
+                Standing::Astray(Reason::Unconfirmed)
+            }
             (Standing::Standby, _) if self.cluster == Cluster::Disputed => {
                 Standing::Refused(Reason::Unconfirmed)
             }

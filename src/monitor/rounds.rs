@@ -10,7 +10,7 @@ use super::{Inbox, Monitor};
 use crate::config::NodeSpec;
 use crate::error::Error;
 use crate::fleet::{Change, Fleet, Listed, NoPrimary, NodeId, Role, Writer};
-use crate::health::HealthState;
+use crate::health::{HealthState, Transition};
 use crate::observation::{Observation, ProbeFailure};
 use crate::topology::{Latest, Listing, Node, Origin, Primary, Seen, Settings, Topology};
 use crate::traffic::Traffic;
@@ -49,7 +49,7 @@ struct Watched {
     node: Arc<Node>,
     listing: Listing,
     /// Away while a probe is under way.
-    prober: Option<Prober>,
+    prober: Option<Box<Prober>>,
     backoff: Backoff,
     /// Those who wait for the node to be gone, if it is being removed.
     leaving: Option<Vec<oneshot::Sender<Result<usize, Error>>>>,
@@ -58,7 +58,7 @@ struct Watched {
 enum Done {
     Probed {
         id: NodeId,
-        prober: Prober,
+        prober: Box<Prober>,
         result: Result<Observation, ProbeFailure>,
     },
     /// A node that was being removed has no handle out any more, after so many had to be cut.
@@ -172,7 +172,7 @@ impl Rounds {
         self.running.push(probe.boxed());
     }
 
-    fn judge(&mut self, id: NodeId, prober: Prober, result: Result<Observation, ProbeFailure>) {
+    fn judge(&mut self, id: NodeId, prober: Box<Prober>, result: Result<Observation, ProbeFailure>) {
         // It may have been removed meanwhile.
         let Some(watched) = self.watched.iter_mut().find(|watched| watched.node.id == id) else { return };
         watched.prober = Some(prober);
@@ -206,14 +206,14 @@ impl Rounds {
     /// Publishes what is so now, and tells of what has changed.
     fn publish(&mut self) {
         for change in mem::take(&mut self.changes) {
+            self.welcome(&change);
             report(&change, |id| self.describe(id));
         }
         let view = self.fleet.view();
         self.appoint(view.writer);
-        let seen = self.watched.iter().zip(view.nodes).map(|(watched, view)| Seen {
-            node: Arc::clone(&watched.node),
-            listing: watched.listing.clone(),
-            view,
+        let seen = self.watched.iter().zip(view.nodes).map(|(watched, view)| {
+            debug_assert_eq!(watched.node.id, view.id, "nodes are added, sorted and removed in both");
+            Seen { node: Arc::clone(&watched.node), listing: watched.listing.clone(), view }
         });
         let (settings, primary) = (Arc::clone(&self.settings), self.primary.clone());
         let topology = Topology::new(seen.collect(), primary, settings, Instant::now());
@@ -225,6 +225,15 @@ impl Rounds {
             old.writes.close();
         }
         report_serving(before.serving(), now);
+    }
+
+    /// How a node did before it left says nothing of it when it is back.
+    fn welcome(&self, change: &Change) {
+        let Change::Health(id, Transition { from, to: HealthState::Healthy, .. }) = change else { return };
+        let watched = self.watched.iter().find(|watched| watched.node.id == *id);
+        if let Some(watched) = watched.filter(|_| *from != HealthState::Healthy) {
+            watched.node.traffic.returned();
+        }
     }
 
     /// Begins a term for the node that takes the writes, unless its term goes on.

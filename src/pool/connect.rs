@@ -1,6 +1,7 @@
 //! Where a node is, and how a session with it starts.
 
 use super::calls::Calls;
+use super::record::Record;
 use super::tap::PlainTap;
 use super::wire::Wire;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::config::{Config, Host, SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Connection, NoTls, Socket};
 
 /// How one node is reached: a parsed connection URL.
@@ -52,6 +54,13 @@ pub(crate) enum ConnectError {
 }
 
 const DEFAULT_PORT: u16 = 5432;
+
+impl ConnectError {
+    /// The server has as many clients as it takes, or as its settings allow this role or database.
+    pub(super) fn is_saturation(&self) -> bool {
+        matches!(self, Self::Server(error) if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
+    }
+}
 
 /// libpq's parameters that are worth naming when tokio-postgres does not take them. Others are not repeated: what looks
 /// like a parameter may be the rest of a password that was not percent-encoded.
@@ -204,6 +213,7 @@ impl Endpoint {
     pub(super) async fn connect(
         &self,
         access: Access,
+        record: &Arc<Record>,
         timeout: Duration,
     ) -> Result<(AsyncPgConnection, Option<Arc<Wire>>), ConnectError> {
         let session = async {
@@ -212,18 +222,20 @@ impl Endpoint {
                 let (client, connection) = config.connect(NoTls).await.map_err(ConnectError::Server)?;
                 check(access, &connection)?;
                 let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
-                return Ok((connection.map_err(ConnectError::Setup)?, None));
+                let mut connection = connection.map_err(ConnectError::Setup)?;
+                connection.set_instrumentation(Calls::new(Arc::clone(record), None));
+                return Ok((connection, None));
             }
             // Only here, where no TLS was asked for, may the hook for TLS be given something else.
             config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
-            let wire = Wire::new();
+            let wire = Wire::new(Arc::clone(record));
             let tap = PlainTap(Arc::clone(&wire));
             let (client, connection) = config.connect(tap).await.map_err(ConnectError::Server)?;
             check(access, &connection)?;
             wire.connected(client.cancel_token());
             let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
             let mut connection = connection.map_err(ConnectError::Setup)?;
-            connection.set_instrumentation(Calls::new(Arc::clone(&wire)));
+            connection.set_instrumentation(Calls::new(Arc::clone(record), Some(Arc::clone(&wire))));
             wire.answered().await;
             Ok((connection, Some(wire)))
         };

@@ -1,17 +1,16 @@
 //! A connection that is out, and what happens to it when it comes back.
 
-use super::Shared;
+use super::Place;
 use super::manager::Manager;
 use super::wire::{CANCEL, GRACE, User, Wire};
+use crate::failure::Cause;
 use crate::gauge::Counted;
 use diesel_async::pooled_connection::PoolableConnection;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
@@ -22,7 +21,6 @@ use tokio_postgres::NoTls;
 /// itself. Until that is decided it counts against the pool's size and is given to nobody.
 pub(crate) struct Lease {
     loan: Option<Loan>,
-    shared: Arc<Shared>,
     /// Counts the handle, not the connection: settling is nobody's query.
     _in_flight: Counted,
 }
@@ -30,30 +28,28 @@ pub(crate) struct Lease {
 /// Fields drop in this order: the connection is back before the next in the queue is let in.
 struct Loan {
     connection: bb8::PooledConnection<'static, Manager>,
-    _permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
 impl Lease {
-    pub(super) fn new(
-        connection: bb8::PooledConnection<'static, Manager>,
-        permit: OwnedSemaphorePermit,
-        shared: Arc<Shared>,
-    ) -> Self {
-        shared.served.fetch_add(1, Ordering::Relaxed);
-        let _in_flight = shared.traffic.in_flight().count();
-        Self { loan: Some(Loan { connection, _permit: permit }), shared, _in_flight }
-    }
-
-    /// Gives the connection back to be closed.
-    pub(crate) fn discard(mut self) {
-        if let Some(loan) = &mut self.loan {
-            loan.connection.unfit = true;
-        }
+    pub(super) fn new(connection: bb8::PooledConnection<'static, Manager>, place: Place) -> Self {
+        place.shared.served.fetch_add(1, Ordering::Relaxed);
+        let _in_flight = place.shared.traffic.in_flight().count();
+        Self { loan: Some(Loan { connection, place }), _in_flight }
     }
 
     /// The name of the node that the connection leads to.
     pub(crate) fn node(&self) -> &str {
-        &self.shared.node
+        &self.loan().place.shared.node
+    }
+
+    /// The cause of the last error that the server sent, in whatever language, since a call began.
+    pub(crate) fn heard(&self) -> Option<Cause> {
+        self.loan().connection.record.heard()
+    }
+
+    fn loan(&self) -> &Loan {
+        self.loan.as_ref().expect(UNTIL_DROP)
     }
 }
 
@@ -63,7 +59,7 @@ impl Deref for Lease {
     type Target = AsyncPgConnection;
 
     fn deref(&self) -> &AsyncPgConnection {
-        &self.loan.as_ref().expect(UNTIL_DROP).connection.pg
+        &self.loan().connection.pg
     }
 }
 
@@ -76,15 +72,20 @@ impl DerefMut for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(mut loan) = self.loan.take() else { return };
-        let user = self.shared.user;
+        let user = loan.place.shared.user;
+        let connection = &mut *loan.connection;
+        connection.record.give_back();
         // A panic may have stopped anything half-way; bb8 must see it here, on the thread that panics.
-        let unfit = std::thread::panicking() || loan.connection.unfit || loan.connection.pg.is_broken();
-        match &loan.connection.wire {
+        let unfit = std::thread::panicking() || connection.pg.is_broken();
+        match &connection.wire {
             Some(wire) if wire.is_idle() && !unfit => wire.give_back(user),
-            Some(wire) if wire.is_closed() => loan.connection.unfit = true,
+            Some(wire) if wire.is_closed() => connection.record.condemn(),
             _ => {
-                loan.connection.unfit = unfit;
-                self.shared.runtime.spawn(loan.settle(user));
+                if unfit {
+                    connection.record.condemn();
+                }
+                let runtime = loan.place.shared.runtime.clone();
+                runtime.spawn(loan.settle(user));
                 return;
             }
         }
@@ -103,8 +104,9 @@ impl Loan {
             None => settle_untapped(&mut connection.pg).await,
         };
         match &connection.wire {
-            Some(wire) if idle && !connection.unfit => wire.give_back(user),
-            _ => connection.unfit |= !idle,
+            Some(wire) if idle && !connection.record.is_unfit() => wire.give_back(user),
+            _ if !idle => connection.record.condemn(),
+            _ => {}
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Reads a connection's protocol as it passes by.
 //!
-//! [`Tap`] sits between tokio-postgres and the socket, in the place of TLS, and reads frame headers alone: every `Query`
-//! and `Sync` that the client sends is answered by one `ReadyForQuery`, whose only byte is the transaction status.
+//! [`Tap`] sits between tokio-postgres and the socket, in the place of TLS, and reads frame headers: every `Query` and `Sync`
+//! that the client sends is answered by one `ReadyForQuery`, whose only byte is the transaction status. Of what is in the frames
+//! it reads errors alone: Diesel does not keep the SQLSTATE, nor hear of an error that comes after the first rows.
 //!
 //! Source: PostgreSQL documentation, "Message Flow" and "Message Formats" of the frontend/backend protocol.
 
 use super::wire::Wire;
+use crate::failure::Cause;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,10 +23,21 @@ struct Frames {
     head: [u8; 5],
     have: usize,
     need: usize,
-    /// The type of the frame that is being read, until it has been reported.
+    /// The type of the frame that is being read.
     kind: Option<u8>,
     /// What is still to come of its body.
     body: usize,
+    /// None of its body has been reported.
+    begins: bool,
+}
+
+/// A part of a typed frame's body: all of it, unless it came in pieces.
+#[derive(Debug)]
+struct Piece<'a> {
+    kind: u8,
+    /// Whether this is the first piece of its frame.
+    begins: bool,
+    bytes: &'a [u8],
 }
 
 impl Frames {
@@ -32,23 +45,24 @@ impl Frames {
     const UNTYPED: usize = 4;
 
     fn from_server() -> Self {
-        Self { head: [0; 5], have: 0, need: Self::TYPED, kind: None, body: 0 }
+        Self { head: [0; 5], have: 0, need: Self::TYPED, kind: None, body: 0, begins: true }
     }
 
     fn from_client() -> Self {
         Self { need: Self::UNTYPED, ..Self::from_server() }
     }
 
-    /// Calls `seen` with the type of each typed frame and the first byte of its body, 0 when it has none.
-    fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(u8, u8)) {
-        while let Some(&first) = bytes.first() {
+    /// Calls `seen` with every piece of every typed frame, and at least once a frame.
+    fn feed(&mut self, mut bytes: &[u8], mut seen: impl FnMut(Piece<'_>)) {
+        while !bytes.is_empty() {
             if self.body > 0 {
-                if let Some(kind) = self.kind.take() {
-                    seen(kind, first);
+                let (piece, rest) = bytes.split_at(self.body.min(bytes.len()));
+                if let Some(kind) = self.kind {
+                    seen(Piece { kind, begins: self.begins, bytes: piece });
                 }
-                let skipped = self.body.min(bytes.len());
-                self.body -= skipped;
-                bytes = &bytes[skipped..];
+                self.begins = false;
+                self.body -= piece.len();
+                bytes = rest;
                 continue;
             }
             let taken = (self.need - self.have).min(bytes.len());
@@ -60,15 +74,41 @@ impl Frames {
                 let length = length.iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
                 self.body = length.saturating_sub(4);
                 self.kind = (self.need == Self::TYPED).then_some(self.head[0]);
-                if self.body == 0
-                    && let Some(kind) = self.kind.take()
-                {
-                    seen(kind, 0);
+                self.begins = true;
+                if let (Some(kind), 0) = (self.kind, self.body) {
+                    seen(Piece { kind, begins: true, bytes: &[] });
                 }
                 self.have = 0;
                 self.need = Self::TYPED;
             }
         }
+    }
+}
+
+/// Reads what an `ErrorResponse` says of its cause, whatever pieces it comes in: fields of a type byte and a text that ends with
+/// a zero, and a zero after the last one.
+#[derive(Debug, Default)]
+struct ErrorFields {
+    /// The type of the field that is being read.
+    field: Option<u8>,
+    code: Vec<u8>,
+    routine: Vec<u8>,
+}
+
+impl ErrorFields {
+    /// The cause, when these bytes are the last.
+    fn feed(&mut self, bytes: &[u8]) -> Option<Cause> {
+        for &byte in bytes {
+            match (self.field, byte) {
+                (None, 0) => return Some(Cause::of_server(&self.code, &self.routine)),
+                (None, field) => self.field = Some(field),
+                (Some(_), 0) => self.field = None,
+                (Some(b'C'), byte) => self.code.push(byte),
+                (Some(b'R'), byte) => self.routine.push(byte),
+                _ => {}
+            }
+        }
+        None
     }
 }
 
@@ -78,18 +118,25 @@ pub(crate) struct Tap<S> {
     wire: Arc<Wire>,
     sent: Frames,
     received: Frames,
+    error: ErrorFields,
 }
 
 impl<S> Tap<S> {
     fn new(stream: S, wire: Arc<Wire>) -> Self {
         wire.begin();
-        Self { stream, wire, sent: Frames::from_client(), received: Frames::from_server() }
+        Self {
+            stream,
+            wire,
+            sent: Frames::from_client(),
+            received: Frames::from_server(),
+            error: ErrorFields::default(),
+        }
     }
 }
 
 impl<S> Drop for Tap<S> {
     fn drop(&mut self) {
-        self.wire.close();
+        self.wire.dropped();
     }
 }
 
@@ -98,7 +145,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
         let this = self.get_mut();
         this.wire.turn_began(cx.waker());
         if this.wire.is_closed() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            return Poll::Ready(Err(hung_up()));
         }
         let before = buf.filled().len();
         let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) else {
@@ -108,13 +155,24 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
         this.wire.received();
         let bytes = &buf.filled()[before..];
         if read.is_err() || bytes.is_empty() {
-            this.wire.close();
+            this.wire.lost();
         }
-        let wire = &this.wire;
-        this.received.feed(bytes, |kind, first| {
-            if kind == b'Z' {
-                wire.ready_for_query(first);
+        let Self { wire, error, .. } = this;
+        this.received.feed(bytes, |piece| match piece.kind {
+            b'Z' => {
+                if let Some(&status) = piece.bytes.first() {
+                    wire.ready_for_query(status);
+                }
             }
+            b'E' => {
+                if piece.begins {
+                    *error = ErrorFields::default();
+                }
+                if let Some(cause) = error.feed(piece.bytes) {
+                    wire.hear(cause);
+                }
+            }
+            _ => {}
         });
         Poll::Ready(read)
     }
@@ -123,17 +181,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tap<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.wire.is_closed() {
+            return Poll::Ready(Err(hung_up()));
+        }
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
         match &written {
             Poll::Ready(Ok(written)) => {
                 let wire = &this.wire;
-                this.sent.feed(&bytes[..*written], |kind, _| {
-                    if kind == b'Q' || kind == b'S' {
+                this.sent.feed(&bytes[..*written], |piece| {
+                    if piece.begins && matches!(piece.kind, b'Q' | b'S') {
                         wire.request_sent();
                     }
                 });
             }
-            Poll::Ready(Err(_)) => this.wire.close(),
+            Poll::Ready(Err(_)) => this.wire.lost(),
             Poll::Pending => this.wire.stuck(),
         }
         written
@@ -143,6 +204,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
     /// out of its queue.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // A turn reads nothing while rows are not taken.
+        if this.wire.is_closed() {
+            return Poll::Ready(Err(hung_up()));
+        }
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
         this.wire.turn_ended(cx.waker());
         flushed
@@ -151,6 +216,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tap<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
+}
+
+fn hung_up() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
 }
 
 /// Puts a [`Tap`] into a connection without TLS, in the place where tokio-postgres would put TLS.
@@ -188,14 +257,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Tap<S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::Record;
     use super::super::wire::User;
     use super::*;
+    use crate::traffic::Traffic;
     use futures_util::FutureExt;
     use proptest::prelude::*;
     use std::future::poll_fn;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::{Wake, Waker};
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::runtime::Handle;
 
     fn frame(kind: u8, body: &[u8]) -> Vec<u8> {
         let length = u32::try_from(body.len() + 4).expect("tests send little").to_be_bytes();
@@ -212,12 +284,18 @@ mod tests {
         frame(b'Z', &[status])
     }
 
-    /// What `frames` tells when `bytes` arrive in pieces of these sizes, over and over.
-    fn seen(mut frames: Frames, mut bytes: &[u8], pieces: &[usize]) -> Vec<(u8, u8)> {
-        let mut seen = vec![];
+    /// What `frames` tells when `bytes` arrive in pieces of these sizes, over and over: each frame's type and body.
+    fn seen(mut frames: Frames, mut bytes: &[u8], pieces: &[usize]) -> Vec<(u8, Vec<u8>)> {
+        let mut seen: Vec<(u8, Vec<u8>)> = vec![];
         for size in pieces.iter().cycle() {
             let (piece, rest) = bytes.split_at((*size).min(bytes.len()));
-            frames.feed(piece, |kind, first| seen.push((kind, first)));
+            frames.feed(piece, |Piece { kind, begins, bytes }| match seen.last_mut() {
+                Some((last, body)) if !begins => {
+                    assert_eq!(*last, kind);
+                    body.extend_from_slice(bytes);
+                }
+                _ => seen.push((kind, bytes.to_owned())),
+            });
             bytes = rest;
             if bytes.is_empty() {
                 return seen;
@@ -242,13 +320,31 @@ mod tests {
             parameters in prop::collection::vec(any::<u8>(), 0..100),
             pieces in prop::collection::vec(1..50usize, 1..20),
         ) {
-            let expected: Vec<_> =
-                frames.iter().map(|(kind, body)| (*kind, body.first().copied().unwrap_or(0))).collect();
             let bytes: Vec<_> = frames.iter().flat_map(|(kind, body)| frame(*kind, body)).collect();
-            prop_assert_eq!(&seen(Frames::from_server(), &bytes, &pieces), &expected);
+            prop_assert_eq!(&seen(Frames::from_server(), &bytes, &pieces), &frames);
 
             let bytes = [startup(&parameters), bytes].concat();
-            prop_assert_eq!(&seen(Frames::from_client(), &bytes, &pieces), &expected);
+            prop_assert_eq!(&seen(Frames::from_client(), &bytes, &pieces), &frames);
+        }
+
+        #[test]
+        fn the_cause_of_an_error_is_read_whatever_pieces_it_comes_in(
+            size in 1..40usize,
+            message in "[^\\x00]{0,40}",
+            fields in prop::sample::subsequence(b"DHPpqWstcdnFL".to_vec(), 0..13),
+        ) {
+            for (code, routine, cause) in [
+                ("57P01", "ProcessInterrupts", Cause::Node),
+                ("0A000", "RevalidateCachedQuery", Cause::StalePlan),
+                ("0A000", "check_XactIsoLevel", Cause::Caller),
+            ] {
+                let mut body = format!("SFATAL\0VFATAL\0C{code}\0M{message}\0").into_bytes();
+                body.extend(fields.iter().flat_map(|field| [&[*field], message.as_bytes(), &[0]].concat()));
+                body.extend(format!("R{routine}\0\0").into_bytes());
+                let mut error = ErrorFields::default();
+                let causes: Vec<_> = body.chunks(size).filter_map(|piece| error.feed(piece)).collect();
+                prop_assert_eq!(causes, [cause]);
+            }
         }
 
         /// A peer that speaks something else must not make anything overflow.
@@ -256,31 +352,48 @@ mod tests {
         fn any_bytes_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..200), pieces in prop::collection::vec(1..20usize, 1..9)) {
             seen(Frames::from_server(), &bytes, &pieces);
             seen(Frames::from_client(), &bytes, &pieces);
+            let mut error = ErrorFields::default();
+            bytes.chunks(pieces[0]).for_each(|piece| {
+                let _ = error.feed(piece);
+            });
         }
+    }
+
+    fn error(code: &str) -> Vec<u8> {
+        frame(b'E', format!("SERROR\0VERROR\0C{code}\0Mfehlgeschlagen\0Rroutine\0\0").as_bytes())
     }
 
     /// A tapped client and the server's end of the line.
     struct Line {
         wire: Arc<Wire>,
+        record: Arc<Record>,
+        traffic: Arc<Traffic>,
         client: Tap<DuplexStream>,
         server: DuplexStream,
     }
 
     impl Line {
-        fn new() -> Self {
+        fn new(writes: bool) -> Self {
             let (client, server) = duplex(1024);
-            let wire = Wire::new();
-            Self { client: Tap::new(client, Arc::clone(&wire)), wire, server }
+            let traffic = Arc::<Traffic>::default();
+            let record = Arc::new(Record::new(Arc::clone(&traffic), writes));
+            let wire = Wire::new(Arc::clone(&record));
+            Self { client: Tap::new(client, Arc::clone(&wire)), wire, record, traffic, server }
         }
 
         async fn open() -> Self {
-            let mut line = Self::new();
+            Self::open_for(true).await
+        }
+
+        async fn open_for(writes: bool) -> Self {
+            let mut line = Self::new(writes);
             line.asks(&startup(b"user\0app\0\0")).await;
             line.asks(&frame(b'p', b"hunter2\0")).await;
             line.answers(&[frame(b'R', &[0; 4]), frame(b'S', b"TimeZone\0UTC\0"), ready(b'I')].concat())
                 .await;
             assert!(line.wire.is_idle());
             assert!(line.wire.lend().await);
+            line.record.lend();
             line
         }
 
@@ -320,7 +433,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_busy_until_the_last_answer_is_in() {
-        let mut line = Line::new();
+        let mut line = Line::new(false);
         assert!(line.wire.is_busy(), "the start-up is answered as well");
         line.asks(&startup(b"user\0app\0\0")).await;
         line.answers(&[frame(b'R', &[0; 4]), ready(b'I')].concat()).await;
@@ -363,21 +476,119 @@ mod tests {
     /// A host name with several addresses: the server at the first one accepts, says no and hangs up.
     #[tokio::test]
     async fn an_attempt_that_failed_does_not_count_against_the_next_one() {
-        let wire = Wire::new();
-        let (refused, mut server) = duplex(1024);
-        let mut refused = PlainTap(Arc::clone(&wire)).connect(refused).await.expect("it encrypts nothing");
-        refused.write_all(&startup(b"user\0app\0\0")).await.expect("the server's end is open");
-        server.write_all(&frame(b'E', b"SFATAL\0\0")).await.expect("the client's end is open");
-        drop((refused, server));
+        let mut first = Line::new(false);
+        first.asks(&startup(b"user\0app\0\0")).await;
+        first.server.write_all(&error("57P03")).await.expect("the client's end is open");
+        let Line { wire, record, traffic, mut client, server } = first;
+        drop(server);
+        client.read_to_end(&mut vec![]).await.expect("the end is no error");
+        drop(client);
         assert!(wire.is_closed());
+        assert!(!traffic.take_suspicion(), "whoever dials judges that");
 
         let (client, server) = duplex(1024);
         let client = PlainTap(Arc::clone(&wire)).connect(client).await.expect("it encrypts nothing");
-        let mut line = Line { wire, client, server };
+        let mut line = Line { wire, record, traffic, client, server };
         assert!(!line.wire.is_closed() && line.wire.is_busy());
         line.asks(&startup(b"user\0app\0\0")).await;
         line.answers(&ready(b'I')).await;
         assert!(line.wire.lend().await);
+    }
+
+    /// What a line's record passes on: failures, whether the node is suspected, whether the connection is unfit.
+    fn heard(line: &Line) -> (u64, bool, bool) {
+        (line.traffic.tally().failed, line.traffic.take_suspicion(), line.record.is_unfit())
+    }
+
+    #[tokio::test]
+    async fn an_error_tells_of_the_node_whatever_its_language() {
+        for (code, writes, lent, expected) in [
+            ("57P01", true, true, (1, true, false)),
+            ("57P02", false, true, (1, true, false)),
+            ("58030", false, true, (1, true, false)),
+            ("57P01", true, false, (0, true, false)),
+            ("25006", true, true, (0, true, true)),
+            ("25006", false, true, (0, false, false)),
+            ("23505", true, true, (0, false, false)),
+            ("57014", false, true, (0, false, false)),
+            ("40001", false, true, (0, false, false)),
+            ("53300", true, true, (0, false, false)),
+        ] {
+            let mut line = Line::open_for(writes).await;
+            if !lent {
+                line.record.give_back();
+            }
+            line.asks(&frame(b'Q', b"SELECT 1\0")).await;
+            line.answers(&[frame(b'2', b""), error(code)].concat()).await;
+            assert_eq!(heard(&line), expected, "{code}, writes: {writes}, lent: {lent}");
+        }
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum End {
+        /// The peer hangs up.
+        Peer,
+        /// It says first that it shuts down.
+        ShutDown,
+        /// tokio-postgres gives up on what it got, or is told that nobody needs the connection.
+        Dropped,
+        /// Its pool hangs up.
+        Severed,
+    }
+
+    #[tokio::test]
+    async fn a_loss_is_one_failure_if_somebody_waits_for_an_answer() {
+        for (asked, lent, end, expected) in [
+            (true, true, End::Peer, (1, true, false)),
+            (true, true, End::ShutDown, (1, true, false)),
+            (true, true, End::Dropped, (1, true, false)),
+            (true, true, End::Severed, (0, false, false)),
+            (false, true, End::Peer, (0, true, false)),
+            (false, true, End::ShutDown, (0, true, false)),
+            (true, false, End::Peer, (0, true, false)),
+            (false, false, End::Peer, (0, true, false)),
+            (false, false, End::Dropped, (0, false, false)),
+        ] {
+            let mut line = Line::open().await;
+            if asked {
+                line.asks(&[frame(b'Q', b"SELECT 1\0"), frame(b'Q', b"SELECT 2\0")].concat()).await;
+                line.answers(&frame(b'D', b"row")).await;
+            }
+            if !lent {
+                line.record.give_back();
+            }
+            match end {
+                End::Peer => {}
+                End::ShutDown => line.answers(&error("57P01")).await,
+                End::Severed => assert!(line.wire.sever(&Handle::current()), "somebody had it"),
+                End::Dropped => line.client = Tap::new(duplex(1).0, Wire::new(Arc::clone(&line.record))),
+            }
+            line.server = duplex(1).1;
+            assert_eq!(line.client.read(&mut [0; 8]).await.unwrap_or(0), 0);
+            assert_eq!(heard(&line), expected, "asked: {asked}, lent: {lent}, {end:?}");
+        }
+    }
+
+    /// tokio-postgres reads no more while it has rows that nobody takes.
+    #[tokio::test]
+    async fn a_severed_connection_ends_whether_or_not_anybody_reads() {
+        let mut line = Line::open().await;
+        assert!(line.wire.sever(&Handle::current()));
+        line.client.flush().await.expect_err("it has ended");
+        line.client.write_all(b"Q").await.expect_err("it has ended");
+        line.client.read(&mut [0; 8]).await.expect_err("it has ended");
+        assert!(!line.wire.sever(&Handle::current()), "once is enough");
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_ended_for_its_pool_only_while_nobody_has_it() {
+        let line = Line::open().await;
+        line.wire.end_if_free(&Handle::current());
+        assert!(!line.wire.is_closed());
+        line.wire.give_back(User::Calls);
+        line.wire.end_if_free(&Handle::current());
+        assert!(line.wire.is_closed());
+        assert!(!line.wire.lend().await);
     }
 
     #[derive(Default)]
@@ -441,7 +652,7 @@ mod tests {
         assert_eq!(wakes.0.load(Ordering::Relaxed), 1, "all calls have ended: nothing can be queued");
         assert!(line.wire.lend().await);
 
-        line.wire.call_began();
+        line.record.call_began(true);
         line.wire.give_back(User::Calls);
         assert_eq!(wakes.0.load(Ordering::Relaxed), 2, "a call was dropped on its way");
     }

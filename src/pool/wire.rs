@@ -3,7 +3,9 @@
 //! Diesel's futures can be dropped at any point, and a raw `BEGIN` is text like any other, so no wrapper of calls can
 //! tell whether a returned connection is fit for its next user. The protocol can: see [`tap`](super::tap).
 
-use super::tap::PlainTap;
+mod ending;
+
+use super::record::Record;
 use futures_util::task::AtomicWaker;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -16,15 +18,15 @@ use tokio_postgres::CancelToken;
 
 const IDLE: u8 = b'I';
 
+/// No `ReadyForQuery` yet.
+const STARTING: u8 = 0;
+
 /// How long what is under way may take to end by itself: the last frames of a finished statement are often still to come
 /// when its caller has moved on.
 pub(super) const GRACE: Duration = Duration::from_millis(20);
 
 /// How long the server may take to cancel a query, up to the frame that says so.
 pub(super) const CANCEL: Duration = Duration::from_secs(1);
-
-/// How long to wait for that before it is asked for again.
-const CANCEL_AGAIN: Duration = Duration::from_millis(100);
 
 /// What is known of one connection.
 ///
@@ -40,8 +42,7 @@ pub(crate) struct Wire {
     status: AtomicU8,
     closed: AtomicBool,
     claim: AtomicU8,
-    /// Diesel's calls that have begun and not ended, since the connection was lent.
-    calls: AtomicU32,
+    record: Arc<Record>,
     /// Whether its task still has to send what was queued when the connection went back to its pool.
     sweep: AtomicU8,
     /// The connection's task.
@@ -78,15 +79,15 @@ pub(super) enum User {
 }
 
 impl Wire {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(record: Arc<Record>) -> Arc<Self> {
         Arc::new(Self {
             // The start-up message is answered by a `ReadyForQuery` as well.
             unanswered: AtomicU32::new(1),
             undelivered: AtomicBool::new(false),
-            status: AtomicU8::new(0),
+            status: AtomicU8::new(STARTING),
             closed: AtomicBool::new(false),
             claim: AtomicU8::new(claim::FREE),
-            calls: AtomicU32::new(0),
+            record,
             sweep: AtomicU8::new(sweep::DONE),
             task: AtomicWaker::new(),
             changed: Notify::new(),
@@ -118,7 +119,7 @@ impl Wire {
     }
 
     /// All answers are here, and with those who asked.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         !self.is_busy() && !self.undelivered.load(Ordering::Acquire)
     }
 
@@ -135,9 +136,7 @@ impl Wire {
         if !done(self) {
             let _ = timeout(GRACE + CANCEL, self.wait_until(done)).await;
         }
-        let lent = self.is_swept() && self.is_idle() && self.take(claim::LENT);
-        self.calls.store(0, Ordering::Relaxed);
-        lent
+        self.is_swept() && self.is_idle() && self.take(claim::LENT)
     }
 
     /// Takes the connection back from its user, without waiting for anything.
@@ -147,7 +146,7 @@ impl Wire {
     /// light then is cancelled: nobody waits for it any more.
     pub(super) fn give_back(&self, user: User) {
         self.claim.store(claim::FREE, Ordering::Release);
-        if user == User::Anything || self.calls.load(Ordering::Relaxed) != 0 {
+        if user == User::Anything || self.record.calls() != 0 {
             self.ask_to_sweep();
         }
     }
@@ -155,14 +154,6 @@ impl Wire {
     fn ask_to_sweep(&self) {
         self.sweep.store(sweep::ASKED, Ordering::Release);
         self.task.wake();
-    }
-
-    pub(super) fn call_began(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn call_ended(&self) {
-        self.calls.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A turn of the connection's task begins: it reads first.
@@ -179,24 +170,6 @@ impl Wire {
             let _ = timeout(GRACE, self.wait_until(Self::is_quiet)).await;
         }
         self.is_idle()
-    }
-
-    /// Asks the server to cancel what is under way, and waits for a second at most until that has been answered.
-    ///
-    /// The request travels on a connection of its own and takes effect at any time from then on, so the connection is fit
-    /// for nobody afterwards. The server forgets a request that is there before the query has begun: it is repeated.
-    pub(super) async fn cancel(&self) {
-        let Some(token) = self.cancel.get() else { return };
-        let cancelled = async {
-            while self.is_busy() {
-                // Whether it worked shows in the answer of the query itself.
-                let _ = token.cancel_query(PlainTap(Self::new())).await;
-                if timeout(CANCEL_AGAIN, self.answered()).await.is_ok() {
-                    return;
-                }
-            }
-        };
-        let _ = timeout(CANCEL, cancelled).await;
     }
 
     /// Waits until the connection's task has sent what is queued, or does not run.
@@ -284,18 +257,6 @@ impl Wire {
             });
         }
         self.sweep.store(sweep::DONE, Ordering::Release);
-        self.changed.notify_waiters();
-    }
-
-    /// Nobody is to have the connection any more, and whatever it holds on the server, such as the locks of a transaction, is
-    /// to be let go now and not when the pool looks at it next.
-    fn hang_up(&self) {
-        self.close();
-        self.task.wake();
-    }
-
-    pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Release);
         self.changed.notify_waiters();
     }
 }

@@ -6,6 +6,7 @@ use crate::conn::{ReadConn, SendFn, WriteConn};
 use crate::error::Error;
 use crate::retry::Retry;
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use futures_util::FutureExt;
 use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::debug;
@@ -37,8 +38,11 @@ impl ReadRequest<'_> {
             let mut conn = ReadConn::new(lease);
             let (result, retryable) = tokio::select! {
                 biased;
-                result = read(&mut conn) => {
-                    let retryable = result.as_ref().is_err_and(Retry::is_retryable);
+                // Boxed, so that the whole call is `Send` also where the error is a trait object.
+                result = read(&mut conn).boxed() => {
+                    // In another language than English the server's text tells nobody else.
+                    let lost = |error: &E| error.is_retryable() || conn.lost_a_call();
+                    let retryable = result.as_ref().is_err_and(lost);
                     (result, retryable)
                 }
                 // Nobody waits for TCP to notice that a host is frozen.
@@ -52,7 +56,7 @@ impl ReadRequest<'_> {
                 return result;
             }
             debug!(node = &*node.name, "a read was lost: trying another node");
-            conn.discard();
+            drop(conn);
             topology = shared.topology.load_full();
             lost = Some(node);
         }
@@ -161,7 +165,8 @@ where
     E: From<diesel::result::Error>,
 {
     AnsiTransactionManager::begin_transaction(conn).await?;
-    match write(&mut *conn).await {
+    // Boxed, so that the whole call is `Send` also where the error is a trait object.
+    match write(&mut *conn).boxed().await {
         Ok(value) => {
             AnsiTransactionManager::commit_transaction(conn).await?;
             Ok(value)

@@ -1,7 +1,7 @@
 //! The replicas that may serve a read.
 
 use super::{Node, Seen};
-use crate::balance::{Candidate, Candidates, Strategy};
+use crate::balance::{Candidate, Roster, Strategy};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,23 +11,24 @@ use tokio::time::Instant;
 #[derive(Debug, Clone)]
 pub(crate) struct Serving {
     nodes: Vec<Arc<Node>>,
-    /// Parallel to `nodes`; `None` when there are none.
-    candidates: Option<Candidates>,
+    /// Parallel to `nodes`.
+    entries: Vec<(Candidate, Instant)>,
+    roster: Roster,
 }
 
 impl Serving {
     /// A node of weight 0 serves never, not even as the last one.
-    pub(super) fn new<'a>(seen: impl Iterator<Item = &'a Seen>, _: Duration, _: Instant) -> Self {
-        let weighted = |seen: &Seen| {
-            let weight = NonZeroU32::new(seen.listing.weight)?;
-            let node = Arc::clone(&seen.node);
-            Some((
-                Arc::clone(&node),
-                Candidate::counting(Arc::clone(&node.name), weight, Arc::clone(&node.traffic)),
-            ))
+    pub(super) fn new<'a>(seen: impl Iterator<Item = &'a Seen>, slow_start: Duration, now: Instant) -> Self {
+        let entry = |seen: &Seen| {
+            let (name, traffic) = (Arc::clone(&seen.node.name), Arc::clone(&seen.node.traffic));
+            let candidate = Candidate::counting(name, NonZeroU32::new(seen.listing.weight)?, traffic);
+            // One that is kept in service although it lags was never away.
+            let since = seen.view.healthy_since.or_else(|| now.checked_sub(slow_start));
+            Some((Arc::clone(&seen.node), (candidate, since.unwrap_or(now))))
         };
-        let (nodes, candidates): (_, Vec<_>) = seen.filter_map(weighted).unzip();
-        Self { nodes, candidates: Candidates::new(candidates) }
+        let (nodes, entries): (_, Vec<_>) = seen.filter_map(entry).unzip();
+        let roster = Roster::new(entries.clone(), slow_start, now);
+        Self { nodes, entries, roster }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -40,19 +41,15 @@ impl Serving {
 
     /// The node that the strategy chooses; `None` when there is none to choose from.
     pub(crate) fn pick(&self, strategy: &dyn Strategy) -> Option<&Arc<Node>> {
-        let index = self.candidates.as_ref()?.pick(strategy, &mut rand::rng());
-        self.nodes.get(index)
+        self.nodes.get(self.roster.pick(strategy, &mut rand::rng())?)
     }
 
-    /// The others, for a request that found this one out of reach.
+    /// The others, for a request that found this one out of reach: it has no time for a slow start.
     pub(crate) fn without(&self, node: &Node) -> Self {
-        let (nodes, candidates): (_, Vec<_>) = self
-            .nodes
-            .iter()
-            .zip(self.candidates.iter().flat_map(|candidates| candidates.iter()))
-            .filter(|(other, _)| other.id != node.id)
-            .map(|(node, candidate)| (Arc::clone(node), candidate.clone()))
-            .unzip();
-        Self { nodes, candidates: Candidates::new(candidates) }
+        let entries = self.entries.iter().cloned();
+        let all = self.nodes.iter().cloned().zip(entries);
+        let (nodes, entries): (_, Vec<_>) = all.filter(|(other, _)| other.id != node.id).unzip();
+        let roster = Roster::new(entries.clone(), Duration::ZERO, Instant::now());
+        Self { nodes, entries, roster }
     }
 }

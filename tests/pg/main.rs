@@ -4,7 +4,9 @@
 
 mod discovery;
 mod events;
+mod faults;
 mod fence;
+mod fencing;
 mod handles;
 mod membership;
 mod outages;

@@ -2,7 +2,7 @@
 
 use crate::support::{self, notes, status, until_async, until_health};
 use diesel::prelude::*;
-use diesel_replicas::{Error, HealthState, Retry, RetryBudget, Router, RunQueryDsl};
+use diesel_replicas::{Error, HealthState, ReadConn, Retry, RetryBudget, Router, RunQueryDsl};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -76,6 +76,31 @@ async fn a_closure_borrows_runs_in_a_task_and_returns_what_it_found() {
             .await
     });
     assert_eq!(found.await.unwrap().unwrap(), ["first"]);
+}
+
+/// Trait objects as errors are a matter of their own: what is written without care for them compiles until a task runs it.
+#[tokio::test]
+async fn closures_with_boxed_errors_run_in_a_task() {
+    type Boxed = Box<dyn std::error::Error + Send + Sync>;
+    let cluster = support::cluster(0).await;
+    let router = support::router(&cluster).await;
+    let running = tokio::spawn(async move {
+        router
+            .with_write(async |conn| {
+                diesel::insert_into(notes::table).values(notes::body.eq("second")).execute(conn).await?;
+                Ok::<_, Boxed>(())
+            })
+            .await?;
+        router
+            .with_read(async |conn| {
+                let counting = async |conn: &mut ReadConn| {
+                    Ok::<_, Boxed>(notes::table.count().get_result::<i64>(conn).await?)
+                };
+                conn.snapshot().run(counting).await
+            })
+            .await
+    });
+    assert_eq!(running.await.unwrap().unwrap(), 2);
 }
 
 #[tokio::test]

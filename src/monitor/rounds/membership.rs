@@ -8,7 +8,7 @@ impl Rounds {
     pub(super) fn apply(&mut self, command: Command) {
         // Whoever asked may have gone: then nobody is told.
         match command {
-            Command::Add(spec, reply) => drop(reply.send(self.add_configured(spec))),
+            Command::Add(spec, reply) => drop(reply.send(self.add_configured(*spec))),
             Command::Remove(name, reply) => match self.removable(&name) {
                 Ok(id) => {
                     self.drain(id);
@@ -176,7 +176,7 @@ impl Rounds {
 
     pub(super) fn watch(&mut self, node: Arc<Node>, listing: Listing) {
         self.fleet.add(Listed { id: node.id, name: Arc::clone(&node.name), role: listing.role });
-        let prober = Some(Prober::new(node.endpoint.clone()));
+        let prober = Some(Box::new(Prober::new(node.endpoint.clone())));
         let Settings { probe_interval, probe_backoff, .. } = *self.settings;
         let backoff = Backoff::new(probe_interval, probe_backoff, Instant::now());
         self.watched.push(Watched { node, listing, prober, backoff, leaving: None });
@@ -321,7 +321,7 @@ mod tests {
         let mut rounds = healthy(builder()).await;
         let _first = remove(&mut rounds, "b");
         assert_eq!(staying(&rounds), ["a", "c"]);
-        rounds.apply(Command::Add(spec("b"), oneshot::channel().0));
+        rounds.apply(Command::Add(Box::new(spec("b")), oneshot::channel().0));
         assert_eq!(staying(&rounds), ["a", "c", "b"]);
         let _second = remove(&mut rounds, "b");
         assert_eq!(staying(&rounds), ["a", "c"]);
