@@ -14,7 +14,7 @@ use std::{error::Error, fmt, pin::Pin};
 /// A source of nodes that come and go: a registry, a name in DNS, the primary itself.
 ///
 /// The router asks it when it starts, and then every [`discovery_interval`](crate::RouterBuilder::discovery_interval). What it
-/// answers is the whole set: nodes that are new in it are added, nodes that are gone from it are drained and removed. When it
+/// answers is the whole set: nodes that are new in it are added, nodes that two answers in a row lack are drained and removed. When it
 /// fails, the last good answer stays. Its `Debug` is what logs call it: it should show no secret.
 ///
 /// # Example

@@ -68,9 +68,11 @@ pub enum Error {
         nodes: String,
     },
 
-    /// The node stopped to answer while a closure of [`Router::with_read`](crate::Router::with_read) or
+    /// The node stopped to answer, or to be the primary, while a closure of [`Router::with_read`](crate::Router::with_read) or
     /// [`Router::with_write`](crate::Router::with_write) ran on it. What a write did is not known.
-    #[error("`{node}` stopped to answer")]
+    #[error(
+        "`{node}` was lost while work was under way: it does not answer, or must not take writes any more"
+    )]
     #[non_exhaustive]
     Lost {
         /// The node's name.

@@ -30,7 +30,6 @@ use gate::Gate;
 use manager::{Failures, Manager};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use wire::User;
@@ -51,7 +50,6 @@ struct Shared {
     /// What users of these connections can do.
     user: User,
     traffic: Arc<Traffic>,
-    served: AtomicU64,
     /// Handles may be dropped outside of any runtime, and cleaning up after them needs one.
     runtime: tokio::runtime::Handle,
 }
@@ -108,15 +106,9 @@ impl Pool {
                 failures,
                 user: if access == Access::ReadOnly { User::Calls } else { User::Anything },
                 traffic,
-                served: AtomicU64::new(0),
                 runtime: tokio::runtime::Handle::current(),
             }),
         }
-    }
-
-    /// Handles given out so far.
-    pub(crate) fn served(&self) -> u64 {
-        self.shared.served.load(Ordering::Relaxed)
     }
 
     /// Retires the pool: idle connections are closed at once and those that are out when they come back, no other is opened, and

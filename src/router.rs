@@ -154,7 +154,7 @@ impl Router {
         WriteRequest::new(self)
     }
 
-    /// What the router knows of each node at this moment, the primary first.
+    /// What the router knows of each node at this moment, in the order of the configuration.
     ///
     /// A snapshot of memory: it asks nobody and waits for nothing.
     pub fn status(&self) -> Status {

@@ -50,7 +50,7 @@ pub struct NodeStatus {
     pub in_flight: usize,
     /// Handles for reading given out so far.
     pub reads: u64,
-    /// Handles for writing given out so far, in its present term as the primary.
+    /// Handles for writing given out so far.
     pub writes: u64,
     /// Calls that the node answered, be it with an error of the caller's own making.
     pub answered: u64,
@@ -89,8 +89,8 @@ impl NodeStatus {
             replay_paused: last.and_then(|seen| seen.standby.replay_paused),
             receiver: last.and_then(|seen| seen.standby.receiver),
             in_flight: node.traffic.in_flight().value(),
-            reads: node.reads.served(),
-            writes: primary.map_or(0, |primary| primary.writes.served()),
+            reads: node.traffic.reads(),
+            writes: node.traffic.writes(),
             answered: tally.answered,
             failed: tally.failed,
         }

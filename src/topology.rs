@@ -204,6 +204,12 @@ impl Latest {
         self.wait_for(|topology| (!serves(topology)).then_some(())).await;
     }
 
+    /// Waits until the node must not take writes: it does not answer, or another one was promoted.
+    pub(crate) async fn deposed(&self, node: &Node) {
+        let takes = |topology: &Topology| topology.is_reachable(node) && !topology.is_refused(node);
+        self.wait_for(|topology| (!takes(topology)).then_some(())).await;
+    }
+
     /// Waits until the node is known not to answer, or is one of ours no more.
     pub(crate) async fn lost(&self, node: &Node) {
         self.wait_for(|topology| (!topology.is_reachable(node)).then_some(())).await;
@@ -294,6 +300,11 @@ impl Topology {
     fn is_reachable(&self, node: &Node) -> bool {
         let seen = self.nodes.iter().find(|seen| seen.node.id == node.id);
         seen.is_some_and(|seen| seen.view.answers)
+    }
+
+    fn is_refused(&self, node: &Node) -> bool {
+        let seen = self.nodes.iter().find(|seen| seen.node.id == node.id);
+        seen.is_some_and(|seen| seen.view.health == HealthState::Refused)
     }
 
     /// Whether writes go to the same node, for the same term, or nowhere for the same reason.

@@ -18,6 +18,8 @@ const FAILURE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     in_flight: Gauge,
+    reads: AtomicU64,
+    writes: AtomicU64,
     latency: Fading,
     failures: Fading,
     answered: AtomicU64,
@@ -42,6 +44,22 @@ impl Traffic {
     /// `alarm` is notified when the node should be looked at without delay.
     pub(crate) fn new(alarm: Arc<Notify>) -> Self {
         Self { alarm, ..Self::default() }
+    }
+
+    /// A handle is given out.
+    pub(crate) fn lent(&self, to_write: bool) {
+        let handles = if to_write { &self.writes } else { &self.reads };
+        handles.fetch_add(1, Relaxed);
+    }
+
+    /// Handles for reading given out so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Relaxed)
+    }
+
+    /// Handles for writing given out so far.
+    pub(crate) fn writes(&self) -> u64 {
+        self.writes.load(Relaxed)
     }
 
     /// Handles that are out.

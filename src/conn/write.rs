@@ -60,6 +60,11 @@ impl WriteConn {
         &mut self.read
     }
 
+    /// Whether a statement of the open transaction has failed: see [`Lease::transaction_failed`].
+    pub(crate) async fn transaction_failed(&self) -> Option<bool> {
+        self.read.lease().transaction_failed().await
+    }
+
     /// A handle for several reads at a time on this one connection.
     pub fn pipeline(&self) -> Pipeline<'_> {
         Pipeline::from(self)

@@ -4,15 +4,16 @@ use super::Discovery;
 use crate::{config::NodeConfig, error::Chain};
 use futures_util::FutureExt;
 use rand::RngExt;
-use std::{error::Error, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{error::Error, mem, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 /// The longest that an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks at once and then every so often, give or take a fifth, and hands over each answer that is not the one before; nothing
-/// is known before the first. A source that fails changes nothing.
+/// Asks at once and then every so often, give or take a fifth, and hands over what there is whenever that has changed; nothing is
+/// known before the first answer. A source that fails changes nothing, and a node is gone when two answers in a row lack it: right
+/// after a restart a primary does not know its standbys yet, and a resolver may answer in part.
 ///
 /// Never ends; to be dropped.
 pub(crate) async fn watch(
@@ -20,15 +21,19 @@ pub(crate) async fn watch(
     every: Duration,
     mut found: impl FnMut(Vec<NodeConfig>),
 ) {
-    let mut known = vec![];
+    let mut known: Vec<NodeConfig> = vec![];
+    let mut missed: Vec<NodeConfig> = vec![];
     let mut failing = false;
     loop {
         match ask(&*discovery, every.min(PATIENCE)).await {
-            Ok(nodes) => {
+            Ok(mut nodes) => {
                 if failing {
                     info!(?discovery, nodes = nodes.len(), "discovery works again");
                 }
                 failing = false;
+                let lacking = known.iter().filter(|node| !nodes.contains(node)).cloned().collect();
+                let before = mem::replace(&mut missed, lacking);
+                nodes.extend(missed.iter().filter(|node| !before.contains(node)).cloned());
                 if !same(&nodes, &known) {
                     known.clone_from(&nodes);
                     found(nodes);
@@ -190,7 +195,8 @@ mod tests {
             Finds(&[]),
         ];
         let Watched { found, log, .. } = watched(&turns, EVERY * 20).await;
-        assert_eq!(found, [nodes(&["a", "b"]), nodes(&["a", "c"]), nodes(&["a"]), vec![]]);
+        let sets = [nodes(&["a", "b"]), nodes(&["a", "c", "b"]), nodes(&["a", "c"]), nodes(&["a"]), vec![]];
+        assert_eq!(found, sets, "a node is gone when it is lacking twice");
         assert_eq!(log, [""; 0]);
     }
 
@@ -214,7 +220,7 @@ mod tests {
                 Finds(&["b"]),
             ];
             let Watched { found, asked, log } = watched(&turns, EVERY * 20).await;
-            assert_eq!(found, [nodes(&["a"]), nodes(&["b"])], "{failure:?}");
+            assert_eq!(found, [nodes(&["a"]), nodes(&["b", "a"]), nodes(&["b"])], "{failure:?}");
             assert!(asked.len() > turns.len(), "{failure:?}");
             let expected = [
                 ("WARN", "nodes=0"),

@@ -179,6 +179,10 @@ impl Rounds {
         let now = Instant::now();
         watched.backoff.ended(now, result.is_ok(), &mut rand::rng());
         self.changes.extend(self.fleet.probed(now, id, result));
+        if self.changes.iter().any(|change| matches!(change, Change::Writer { from: Some(_), .. })) {
+            // The primary before stays no longer than its source lists it.
+            self.list_found();
+        }
         if self.first() == Some(id) && self.others.is_some() {
             self.probe_others();
         }

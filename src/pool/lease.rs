@@ -10,7 +10,6 @@ use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::pin::pin;
-use std::sync::atomic::Ordering;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
@@ -33,7 +32,7 @@ struct Loan {
 
 impl Lease {
     pub(super) fn new(connection: bb8::PooledConnection<'static, Manager>, place: Place) -> Self {
-        place.shared.served.fetch_add(1, Ordering::Relaxed);
+        place.shared.traffic.lent(place.shared.user == User::Anything);
         let _in_flight = place.shared.traffic.in_flight().count();
         Self { loan: Some(Loan { connection, place }), _in_flight }
     }
@@ -46,6 +45,15 @@ impl Lease {
     /// The cause of the last error that the server sent, in whatever language, since a call began.
     pub(crate) fn heard(&self) -> Option<Cause> {
         self.loan().connection.record.heard()
+    }
+
+    /// Whether a statement of the open transaction has failed, so that the server will roll it back, be it asked to commit.
+    /// `None` where the protocol cannot be watched.
+    pub(crate) async fn transaction_failed(&self) -> Option<bool> {
+        match &self.loan().connection.wire {
+            Some(wire) => Some(wire.transaction_failed().await),
+            None => None,
+        }
     }
 
     fn loan(&self) -> &Loan {

@@ -63,6 +63,11 @@ impl Shared {
                     return Err(failed.unwrap_or_else(|| no_eligible_node(&self.topology.load())));
                 }
                 Tried::Outdated => {
+                    // The newer topology is there already; should it not be, nothing waits for it for ever, nor keeps others waiting.
+                    if deadline.left().is_zero() {
+                        return Err(no_eligible_node(&self.topology.load()));
+                    }
+                    tokio::task::yield_now().await;
                     topology = self.topology.load_full();
                     first = None;
                 }

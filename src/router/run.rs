@@ -5,7 +5,8 @@ use super::{ReadRequest, Router, WriteRequest};
 use crate::conn::{ReadConn, SendFn, WriteConn};
 use crate::error::Error;
 use crate::retry::Retry;
-use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection, TransactionManager};
 use futures_util::FutureExt;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -77,7 +78,7 @@ impl WriteRequest<'_> {
     where
         for<'r> F: AsyncFnOnce(&'r mut AsyncPgConnection) -> Result<R, E>
             + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
-        E: From<Error> + From<diesel::result::Error>,
+        E: From<Error> + From<QueryError>,
     {
         let shared = &*self.router.shared;
         let timeout = self.timeout.unwrap_or(shared.topology.load().settings.checkout_timeout);
@@ -86,7 +87,7 @@ impl WriteRequest<'_> {
         tokio::select! {
             biased;
             result = transaction(&mut conn, write) => result,
-            () = shared.topology.lost(&node) => Err(Error::Lost { node: node.name.to_string() }.into()),
+            () = shared.topology.deposed(&node) => Err(Error::Lost { node: node.name.to_string() }.into()),
         }
     }
 }
@@ -101,6 +102,7 @@ impl Router {
     /// The closure may run twice: it must not consume what it captures, nor change it. Write `async |conn| ..`, not
     /// `async move |conn| ..`, and let it return what it has found out.
     ///
+    /// No second run begins later than the [checkout timeout](crate::RouterBuilder::checkout_timeout) after the call began.
     /// Retries have a [budget](crate::RouterBuilder::retry_budget), so that they do not multiply the load on what is left.
     ///
     /// # Example
@@ -141,8 +143,9 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// What the closure returns; Diesel's error if the transaction cannot begin or end; or an [`Error`], made into the closure's
-    /// type, when there was no connection or the primary stopped to answer ([`Error::Lost`]). After an error at the commit, or
+    /// What the closure returns; Diesel's error if the transaction cannot begin or end, or was rolled back because a statement in
+    /// it had failed although the closure succeeded; or an [`Error`], made into the closure's type, when there was no connection or
+    /// the node stopped to answer or to be the primary ([`Error::Lost`]). After an error at the commit, or
     /// `Lost`, the transaction may have been committed all the same.
     ///
     /// # Cancel safety
@@ -152,31 +155,47 @@ impl Router {
     where
         for<'r> F: AsyncFnOnce(&'r mut AsyncPgConnection) -> Result<R, E>
             + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
-        E: From<Error> + From<diesel::result::Error>,
+        E: From<Error> + From<QueryError>,
     {
         self.write().run(write).await
     }
 }
 
-async fn transaction<R, E, F>(conn: &mut AsyncPgConnection, write: F) -> Result<R, E>
+async fn transaction<R, E, F>(conn: &mut WriteConn, write: F) -> Result<R, E>
 where
     for<'r> F: AsyncFnOnce(&'r mut AsyncPgConnection) -> Result<R, E>
         + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
-    E: From<diesel::result::Error>,
+    E: From<QueryError>,
 {
-    AnsiTransactionManager::begin_transaction(conn).await?;
-    // Boxed, so that the whole call is `Send` also where the error is a trait object.
-    match write(&mut *conn).boxed().await {
+    AnsiTransactionManager::begin_transaction(&mut **conn).await?;
+    let error = match write(&mut **conn).await {
+        // To `COMMIT` the server would answer that it has rolled back, which Diesel takes for success.
+        Ok(_) if has_failed(conn).await => rolled_back().into(),
         Ok(value) => {
-            AnsiTransactionManager::commit_transaction(conn).await?;
-            Ok(value)
+            AnsiTransactionManager::commit_transaction(&mut **conn).await?;
+            return Ok(value);
         }
-        Err(error) => match AnsiTransactionManager::rollback_transaction(conn).await {
-            // The closure's error is what broke the transaction, and says more.
-            Ok(()) | Err(diesel::result::Error::BrokenTransactionManager) => Err(error),
-            Err(rollback) => Err(rollback.into()),
-        },
+        Err(error) => error,
+    };
+    match AnsiTransactionManager::rollback_transaction(&mut **conn).await {
+        // The first error is what broke the transaction, and says more.
+        Ok(()) | Err(QueryError::BrokenTransactionManager) => Err(error),
+        Err(rollback) => Err(rollback.into()),
     }
+}
+
+/// Whether a statement in the transaction has failed, though the closure did not say so.
+async fn has_failed(conn: &mut WriteConn) -> bool {
+    match conn.transaction_failed().await {
+        Some(failed) => failed,
+        None => conn.batch_execute("SELECT 1").await.is_err(),
+    }
+}
+
+fn rolled_back() -> QueryError {
+    let text =
+        "a statement in the transaction failed, and its error was not returned: all of it was rolled back";
+    QueryError::DatabaseError(DatabaseErrorKind::Unknown, Box::new(text.to_owned()))
 }
 
 /// An async closure that can be called more than once and whose future is `Send`.

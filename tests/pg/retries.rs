@@ -139,7 +139,7 @@ async fn without_a_budget_the_error_says_that_the_node_was_lost() {
     };
     let (result, ()) = tokio::join!(running, freezing);
     let error = result.unwrap_err().to_string();
-    assert!(error.contains(&format!("`{}` stopped to answer", frozen.name())), "{error}");
+    assert!(error.contains(&format!("`{}` was lost while work was under way", frozen.name())), "{error}");
     frozen.thaw().await.unwrap();
 }
 
@@ -206,4 +206,41 @@ async fn a_write_on_a_primary_that_freezes_ends() {
     let started = Instant::now();
     router.with_write(async |_| Ok::<_, Failed>(())).await.unwrap();
     assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_write_whose_statement_failed_is_not_taken_for_a_success() {
+    let cluster = support::cluster(0).await;
+    let router = support::router(&cluster).await;
+    let swallowed = router.with_write(async |conn| {
+        diesel::insert_into(notes::table).values(notes::body.eq("dropped")).execute(conn).await?;
+        let taken = diesel::insert_into(notes::table).values((notes::id.eq(1), notes::body.eq("again")));
+        assert!(taken.execute(conn).await.is_err());
+        Ok::<_, Failed>(())
+    });
+    let error = swallowed.await.unwrap_err();
+    assert!(matches!(&error, Failed::Query(error) if error.to_string().contains("rolled back")), "{error:?}");
+    let bodies = notes::table.select(notes::body).load::<String>(&mut router.read().await.unwrap());
+    assert_eq!(bodies.await.unwrap(), ["first"]);
+}
+
+#[tokio::test]
+async fn a_write_under_way_on_a_primary_that_is_deposed_ends() {
+    let cluster = support::cluster(1).await;
+    let router = support::router(&cluster).await;
+    let started = AtomicUsize::new(0);
+    let writing = router.with_write(async |conn| {
+        diesel::insert_into(notes::table).values(notes::body.eq("dropped")).execute(conn).await?;
+        started.fetch_add(1, Ordering::Relaxed);
+        std::future::pending::<Result<(), Failed>>().await
+    });
+    let promoting = async {
+        support::until("it runs", || count(&started) == 1).await;
+        cluster.replica(0).promote().await.unwrap();
+    };
+    let (result, ()) = timeout(10 * SECOND, async { tokio::join!(writing, promoting) }).await.unwrap();
+    assert!(matches!(result, Err(Failed::Router(Error::Lost { .. }))), "{result:?}");
+    support::until_quiet(cluster.primary()).await;
+    let rows = cluster.primary().sql("SELECT count(*)::text FROM notes").await.unwrap();
+    assert_eq!(rows.as_deref(), Some("1"), "it was rolled back");
 }

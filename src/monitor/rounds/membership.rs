@@ -122,7 +122,7 @@ impl Rounds {
     }
 
     /// Lists what was found, as long as replicas are wanted. A name that the configuration has, or an earlier source, stays theirs.
-    fn list_found(&mut self) {
+    pub(super) fn list_found(&mut self) {
         let enabled = self.settings.read_replicas_enabled;
         let mut listed = vec![];
         for (source, nodes) in self.inbox.found.clone() {
