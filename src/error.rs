@@ -16,11 +16,11 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
 
-    /// No replica may serve reads, and the fallback policy keeps them off the primary.
-    #[error("no replica can serve reads ({nodes}), and the fallback policy does not allow the primary to")]
+    /// No replica may serve reads, and nobody may in their place: the fallback policy keeps them off the primary, or there is none.
+    #[error("no replica can serve reads, and the fallback policy has nobody to serve them instead ({nodes})")]
     #[non_exhaustive]
     NoEligibleNode {
-        /// Each replica's name and why it is out, for people.
+        /// Each node's name and health, for people.
         nodes: String,
     },
 

@@ -111,9 +111,6 @@ struct Member {
     lag: Option<Lag>,
 }
 
-/// How an answer counts.
-type Judgement = fn(&mut NodeHealth, &HealthPolicy, Instant, ProbeOutcome) -> Option<Transition>;
-
 impl Fleet {
     pub(crate) fn new(policy: HealthPolicy) -> Self {
         Self {
@@ -153,6 +150,11 @@ impl Fleet {
 
     pub(crate) fn role(&self, id: NodeId) -> Option<Role> {
         self.index(id).map(|index| self.members[index].role)
+    }
+
+    /// The node that takes the writes, or took them last.
+    pub(crate) fn last_writer(&self) -> Option<NodeId> {
+        self.election.term().map(|term| term.node)
     }
 
     /// Puts the nodes into another order, that of the keys.
@@ -233,6 +235,7 @@ impl Fleet {
         let (asked_at, lsn) = (observation.asked_at, observation.lsn);
         member.seen = Some(observation);
         member.present = counts;
+        member.health.answered();
         self.elect(now, Some(index), changes);
         if self.is_writer(index) {
             match lsn {
@@ -240,27 +243,30 @@ impl Fleet {
                 None => self.clock.missed(),
             }
         }
-        self.judge(now, index, NodeHealth::observe, changes);
+        self.judge(now, index, changes);
         self.pardon_the_last(now, index, changes);
     }
 
-    /// Whether the answer counts at once. It does not if it looks like a second primary, and may well be the same one: restarted,
-    /// and seen first through another entry than the one that writes go to.
+    /// Whether the answer counts at once. It does not if it looks like that of a second primary, and may well be of the same one:
+    /// restarted, and seen first through another entry than the one that writes go to.
     ///
-    /// If that one shows it, what the others have shown of the server is of the past.
+    /// If that one shows a restart, what the others have shown of the server is of the past.
     fn is_settled(&mut self, index: usize, observation: &Observation) -> bool {
+        let Some(term) = self.election.term() else { return true };
         let Member { listed: Listed { id, .. }, seen, .. } = &self.members[index];
         let (id, before) = (*id, seen.as_ref().map(|seen| seen.identity));
-        let before = before.filter(|before| *before != observation.identity);
+        let Some(before) = before.filter(|before| *before != observation.identity) else { return true };
         let mut others = self.members.iter_mut().filter(|other| {
             let seen = other.seen.as_ref().filter(|_| other.present && other.listed.id != id);
-            seen.is_some_and(|seen| Some(seen.identity) == before)
+            seen.is_some_and(|seen| seen.identity == before)
         });
-        if self.election.term().is_some_and(|term| term.node == id) {
+        if id == term.node {
             others.for_each(|other| other.present = false);
             return true;
         }
-        observation.in_recovery || others.next().is_none()
+        let alike = !observation.in_recovery
+            && (observation.timeline, observation.identity.system) == (term.timeline, before.system);
+        !(alike && others.any(|other| other.listed.id == term.node))
     }
 
     fn failed(&mut self, now: Instant, index: usize, failure: ProbeFailure, changes: &mut Vec<Change>) {
@@ -327,7 +333,7 @@ impl Fleet {
             // nothing but to know who is the primary.
             let waits = writer != before && member.health.state() == HealthState::Unproven;
             if Some(index) != observed && (fell || waits) {
-                self.judge(now, index, NodeHealth::review, changes);
+                self.judge(now, index, changes);
             }
         }
     }
@@ -355,7 +361,7 @@ impl Fleet {
     }
 
     /// Applies a node's latest answer, and what it makes of the node, to its health.
-    fn judge(&mut self, now: Instant, index: usize, by: Judgement, changes: &mut Vec<Change>) {
+    fn judge(&mut self, now: Instant, index: usize, changes: &mut Vec<Change>) {
         let member = &mut self.members[index];
         member.lag = None;
         let Some(seen) = member.seen.as_ref().filter(|_| member.present) else { return };
@@ -376,7 +382,7 @@ impl Fleet {
             Standing::Astray(reason) => ProbeOutcome::Astray(reason.clone()),
             Standing::Refused(reason) => ProbeOutcome::Refused(reason.clone()),
         };
-        let transition = by(&mut member.health, &self.policy, now, outcome);
+        let transition = member.health.observe(&self.policy, now, outcome);
         changes.extend(transition.map(|transition| Change::Health(member.listed.id, transition)));
     }
 
@@ -501,6 +507,8 @@ mod tests {
         assert_eq!(scene.serving(), "b c", "reads go on");
         assert_eq!(scene.time_out("a"), QUIET);
         assert_eq!(scene.answer("a", primary()), ["writes to a"]);
+        assert_eq!(scene.time_out("a"), QUIET, "one probe changes nothing now either");
+        assert_eq!(scene.answer("a", primary()), QUIET);
         assert_eq!(scene.answer("a", primary()), ["a: unreachable to healthy: answers and is writable"]);
     }
 
@@ -892,6 +900,17 @@ mod tests {
         scene.answer("b", primary().timeline(2));
         let told = ["a: refused to unreachable: 2 probes timed out after 500 ms", "split brain ended"];
         assert_eq!(scene.time_out("a"), told);
+    }
+
+    #[test]
+    fn an_answer_forgives_a_timeout_before_it_is_known_what_it_means() {
+        let mut scene = new();
+        scene.time_out("a");
+        scene.answer("a", primary());
+        scene.time_out("a");
+        scene.answer("b", standby());
+        scene.answer("c", standby());
+        assert_eq!(scene.writer(), "a");
     }
 
     #[test]

@@ -10,10 +10,13 @@ mod rounds;
 
 pub(crate) use command::{Command, Reply};
 
+use crate::config::NodeSpec;
 use crate::fleet::NoPrimary;
+use crate::health::HealthState;
 use crate::topology::{Latest, Seen, Topology};
 use futures_util::FutureExt;
 use rounds::Rounds;
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
@@ -27,13 +30,31 @@ pub(crate) struct Monitor {
     /// Notified when the traffic makes a node suspect.
     pub(crate) alarm: Arc<Notify>,
     /// Locked by the watch for as long as it runs.
-    pub(crate) commands: Arc<Mutex<mpsc::UnboundedReceiver<Command>>>,
+    pub(crate) inbox: Arc<Mutex<Inbox>>,
+}
+
+/// What the monitor is told, from outside.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// What each source of discovery said last; a source does not repeat itself.
+    found: BTreeMap<usize, Vec<NodeSpec>>,
+}
+
+impl Inbox {
+    pub(crate) fn new(commands: mpsc::UnboundedReceiver<Command>) -> Self {
+        Self { commands, found: BTreeMap::new() }
+    }
 }
 
 impl Monitor {
-    /// Runs until `stop` says so, or its sender is gone.
+    /// Runs until `stop` says so, or its sender is gone. Closes all pools in the end, since what nobody watches must not serve.
     pub(crate) async fn run(self, stop: watch::Receiver<bool>) {
-        self.supervise(stop, |monitor| Rounds::new(&monitor).run(monitor.commands)).await;
+        let watch = async |monitor: Self| {
+            let inbox = Arc::clone(&monitor.inbox).lock_owned().await;
+            Rounds::new(&monitor, inbox).run().await;
+        };
+        self.supervise(stop, watch).await;
     }
 
     /// A panic of the watch is logged, takes every replica out of service and starts it anew: what nobody watches must not
@@ -58,13 +79,17 @@ impl Monitor {
             () = watching => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
+        self.topology.load().close();
     }
 
-    /// Nothing is known of any node any more; returns what was.
+    /// Nothing is known of any node any more, but for those that are being removed; returns what was.
     fn forget(&self) -> Arc<Topology> {
         let latest = self.topology.load();
-        let seen =
-            latest.nodes().iter().map(|seen| Seen::unproven(Arc::clone(&seen.node), seen.listing.clone()));
+        let forgotten = |seen: &Seen| match seen.view.health {
+            HealthState::Draining => seen.clone(),
+            _ => Seen::unproven(Arc::clone(&seen.node), seen.listing.clone()),
+        };
+        let seen = latest.nodes().iter().map(forgotten);
         let settings = Arc::clone(&latest.settings);
         let unproven = Topology::new(seen.collect(), Err(NoPrimary::NotYetKnown), settings, Instant::now());
         let before = self.topology.publish(unproven);
@@ -80,7 +105,7 @@ mod tests {
     use super::*;
     use crate::config::RouterBuilder;
     use crate::fleet::{Role, Service};
-    use crate::health::{HealthState, Reason};
+    use crate::health::Reason;
     use crate::router::Router;
     use std::io;
     use std::sync::Mutex as Lock;
@@ -112,7 +137,7 @@ mod tests {
         Monitor {
             topology: Arc::new(Latest::new(topology)),
             alarm: Arc::default(),
-            commands: Arc::new(Mutex::new(told)),
+            inbox: Arc::new(Mutex::new(Inbox::new(told))),
         }
     }
 

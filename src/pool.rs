@@ -131,17 +131,8 @@ impl Pool {
         }
     }
 
-    /// How many connections are out: with somebody, being opened for somebody, or settling after somebody.
-    pub(crate) fn outstanding(&self) -> usize {
-        self.shared.gate.taken()
-    }
-
-    /// Whether the pool is closed and no connection is out any more.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.shared.gate.is_closed() && self.outstanding() == 0
-    }
-
-    /// Waits until the pool is closed and no connection is out any more.
+    /// Waits until the pool is closed and no connection is out any more: with somebody, being opened for somebody, or settling
+    /// after somebody.
     ///
     /// # Cancel safety
     ///
@@ -150,11 +141,12 @@ impl Pool {
         self.shared.gate.drained().await;
     }
 
-    /// Severs every connection that is out, and says how many those were. Their queries fail at once, and are cancelled on the
-    /// server.
+    /// Retires the pool and severs every connection that is still out; says how many those were. Their queries fail at once, and
+    /// are cancelled on the server.
     ///
-    /// Of a connection through a Unix socket nothing is within reach but what its user has: it is left alone.
+    /// A connection through a Unix socket is out of reach while somebody has it: it stays until it is given back.
     pub(crate) fn cut(&self) -> usize {
+        self.close();
         let wires = self.shared.wires.open();
         wires.iter().filter(|wire| wire.sever(&self.shared.runtime)).count()
     }
@@ -175,7 +167,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let shared = &self.shared;
         if shared.gate.is_closed() {
-            // bb8 may have looked at a connection before the gate was closed, and taken it in afterwards.
+            // bb8 has taken back what was out.
             shared.purge();
         }
         shared.gate.leave();

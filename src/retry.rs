@@ -12,7 +12,7 @@ use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as Query
 /// Tells the errors after which [`Router::with_read`](crate::Router::with_read) may run its closure once more on another node
 /// from those that would only come again.
 ///
-/// Implemented for Diesel's error, for [`Error`](crate::Error) and for boxed errors that hold one of them. For an error type of
+/// Implemented for Diesel's error, for [`Error`] and for boxed errors that hold one of them. For an error type of
 /// your own:
 ///
 /// ```

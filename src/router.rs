@@ -12,12 +12,13 @@ use crate::config::{Config, NodeConfig, NodeSpec, RouterBuilder};
 use crate::discovery;
 use crate::error::Error;
 use crate::fleet::{NoPrimary, NodeId, Role};
-use crate::monitor::{Command, Monitor};
+use crate::monitor::{Command, Inbox, Monitor};
 use crate::pool::PoolPolicy;
 use crate::retry::Retries;
 use crate::status::Status;
 use crate::topology::{Latest, Listing, Node, Origin, Seen, Settings, Topology};
 use crate::traffic::Traffic;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
@@ -105,8 +106,8 @@ impl Router {
         let topology = Arc::new(Latest::new(Self::unproven(config, &alarm)));
         let retries = Retries::new(topology.load().settings.retry_budget, Instant::now());
         let (commands, told) = mpsc::unbounded_channel();
-        let monitor =
-            Monitor { topology: Arc::clone(&topology), alarm, commands: Arc::new(Mutex::new(told)) };
+        let inbox = Arc::new(Mutex::new(Inbox::new(told)));
+        let monitor = Monitor { topology: Arc::clone(&topology), alarm, inbox };
         let (stop, stopped) = watch::channel(false);
         for (source, discovery) in sources.into_iter().enumerate() {
             let commands = commands.clone();
@@ -166,18 +167,11 @@ impl Router {
     ///
     /// # Cancel safety
     ///
-    /// The monitor stops also when the call is dropped; calling again waits for it.
+    /// Once it has been polled, the router is shut down although the call was dropped; calling again waits for the monitor's end.
     pub async fn shutdown(&self) {
         self.shared.stop.send_replace(true);
         self.shared.topology.wake();
         self.shared.stop.closed().await;
-        let topology = self.shared.topology.load();
-        for seen in topology.nodes() {
-            seen.node.reads.close();
-        }
-        if let Ok(primary) = topology.primary() {
-            primary.writes.close();
-        }
     }
 }
 
@@ -205,11 +199,19 @@ fn valid(nodes: Vec<NodeConfig>) -> Vec<NodeSpec> {
         node.check()
             .inspect_err(|error| warn!(node = described, %error, "a node that was found cannot be used"))
     };
-    nodes.into_iter().filter_map(|node| check(node).ok()).collect()
+    let mut names = HashSet::new();
+    let mut is_first = |node: &NodeSpec| {
+        let first = names.insert(Arc::clone(&node.name));
+        if !first {
+            warn!(node = &*node.name, "another node of this name was found: only the first one is used");
+        }
+        first
+    };
+    nodes.into_iter().filter_map(|node| check(node).ok()).filter(|node| is_first(node)).collect()
 }
 
 /// The nodes to use, the primary first, and how to use them.
-fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
+pub(crate) fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
     let Config {
         primary,
         replicas,

@@ -195,6 +195,15 @@ impl Latest {
         self.wait_for(|topology| topology.serving_node(node).is_none().then_some(())).await;
     }
 
+    /// Waits until the node may not even serve for want of any other.
+    pub(crate) async fn left_for_good(&self, node: &Node) {
+        let serves = |topology: &Topology| {
+            let last = topology.fallback().is_some_and(|last| last.id == node.id);
+            last || topology.serving_node(node).is_some()
+        };
+        self.wait_for(|topology| (!serves(topology)).then_some(())).await;
+    }
+
     /// Waits until the node is known not to answer, or is one of ours no more.
     pub(crate) async fn lost(&self, node: &Node) {
         self.wait_for(|topology| (!topology.is_reachable(node)).then_some(())).await;
@@ -225,6 +234,14 @@ impl Topology {
         &self.nodes
     }
 
+    /// Closes all of its pools, for good.
+    pub(crate) fn close(&self) {
+        self.nodes.iter().for_each(|seen| seen.node.reads.close());
+        if let Ok(primary) = &self.primary {
+            primary.writes.close();
+        }
+    }
+
     /// Where writes go.
     pub(crate) fn primary(&self) -> Result<&Arc<Primary>, NoPrimary> {
         self.primary.as_ref().map_err(|why| *why)
@@ -253,8 +270,12 @@ impl Topology {
             Fallback::Fail if !alone => None,
             _ => match &self.primary {
                 Ok(primary) => Some(&primary.node),
-                // Nothing speaks against the one that the configuration names.
-                Err(NoPrimary::NotYetKnown) => self.nodes.first().map(|seen| &seen.node),
+                // Nothing speaks against the one that the configuration names, unless it is being removed.
+                Err(NoPrimary::NotYetKnown) => {
+                    let mut stays =
+                        self.nodes.iter().filter(|seen| seen.view.health != HealthState::Draining);
+                    stays.next().map(|seen| &seen.node)
+                }
                 Err(_) => None,
             },
         }
@@ -272,7 +293,7 @@ impl Topology {
 
     fn is_reachable(&self, node: &Node) -> bool {
         let seen = self.nodes.iter().find(|seen| seen.node.id == node.id);
-        seen.is_some_and(|seen| seen.view.health != HealthState::Unreachable)
+        seen.is_some_and(|seen| seen.view.answers)
     }
 
     /// Whether writes go to the same node, for the same term, or nowhere for the same reason.
@@ -287,12 +308,14 @@ impl Topology {
     /// Whether a request that waits would not do better with the other one.
     fn routes_like(&self, other: &Self) -> bool {
         let same = |(one, two): (&Seen, &Seen)| {
-            let unreachable = |seen: &Seen| seen.view.health == HealthState::Unreachable;
             Arc::ptr_eq(&one.node, &two.node)
                 && one.view.serves == two.view.serves
-                && unreachable(one) == unreachable(two)
+                && one.view.answers == two.view.answers
+                && (one.listing.weight == 0) == (two.listing.weight == 0)
         };
+        let fallback = |topology: &Self| topology.fallback().map(|node| node.id);
         self.writes_like(other)
+            && fallback(self) == fallback(other)
             && self.nodes.len() == other.nodes.len()
             && self.nodes.iter().zip(&other.nodes).all(same)
     }

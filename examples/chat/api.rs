@@ -10,7 +10,7 @@
 //! | `GET /api/rooms/{id}/messages?before=&limit=` | messages older than `before`, newest first |
 //! | `GET /api/rooms/{id}/search?q=&before=&limit=` | those with words that begin with each of the terms |
 //! | `PUT /api/rooms/{id}/read {"user_id", "message_id"}` | how far the user has read now |
-//! | `GET /api/status` | the nodes of the database, their health, lag and work |
+//! | `GET /api/status` | the nodes of the database: roles, health, lag and work ([`status`]) |
 //! | `GET /healthz` | 200 as long as the process lives |
 //!
 //! `limit` is 1 to 100 (50). A request has at most 64 KiB and 10 seconds. The lengths of texts: [`crate::text`].
@@ -68,7 +68,7 @@ pub fn service(app: App) -> axum::Router {
         .route("/api/rooms/{id}/messages", post(messages::post).get(messages::history))
         .route("/api/rooms/{id}/search", get(messages::search))
         .route("/api/rooms/{id}/read", put(rooms::mark_read))
-        .route("/api/status", get(status::nodes))
+        .route("/api/status", get(status::database))
         .route("/healthz", get(status::healthz))
         .merge(page::routes())
         .fallback(async || ApiError::not_found("no such page"))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use diesel_async::AsyncMigrationHarness;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use diesel_replicas::{Router, RunQueryDsl, WriteConn};
-use pg_cluster::Cluster;
+use pg_cluster::{Cluster, Node};
 
 use crate::api::Migrated;
 
@@ -25,6 +25,8 @@ impl Database {
         }
         println!("DATABASE_URL is not set: starting a primary and two replicas");
         let cluster = Cluster::builder().replicas(2).start().await?;
+        // So that it goes on as a replica when the first one is promoted.
+        cluster.replica(1).follow(cluster.replica(0)).await?;
         let router = Router::builder()
             .primary(cluster.primary().url())
             .replica(cluster.replica(0).url())
@@ -48,14 +50,18 @@ impl Database {
                 }
             }
             Some(cluster) => {
-                let _ = write!(text, "\n  primary  {}", cluster.primary().url());
-                for replica in cluster.replicas() {
-                    let _ = write!(text, "\n  replica  {}", replica.url());
-                }
-                let _ = write!(text, "\nto see a replica fall behind and come back:");
-                for verb in ["pause", "resume"] {
-                    let url = cluster.replica(0).url();
-                    let _ = write!(text, "\n  psql -c 'select pg_wal_replay_{verb}()' {url}");
+                let [primary, first, second] =
+                    [cluster.primary(), cluster.replica(0), cluster.replica(1)].map(Node::url);
+                let _ = write!(text, "\n  primary  {primary}\n  replica  {first}\n  replica  {second}");
+                text.push_str("\nto try while the page is open:");
+                for (what, sql, url) in [
+                    ("a replica falls behind", "'select pg_wal_replay_pause()'", &second),
+                    ("it catches up", "'select pg_wal_replay_resume()'", &second),
+                    ("the primary dies: reads go on, writes fail", KILL, &primary),
+                    ("a replica is promoted: writes move to it", "'select pg_promote()'", &first),
+                    ("the last replica dies: all goes to the primary", KILL, &second),
+                ] {
+                    let _ = write!(text, "\n  {what}\n    psql -c {sql} {url}");
                 }
                 text.push_str("\nCtrl-C stops the service and its cluster");
             }
@@ -71,6 +77,9 @@ impl Database {
         }
     }
 }
+
+/// Ends the server that runs it at once.
+const KILL: &str = r#""copy (select) to program 'head -1 postmaster.pid | xargs kill -QUIT'""#;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
 

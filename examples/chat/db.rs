@@ -1,14 +1,14 @@
 //! The database as a handler sees it.
 
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
-use diesel_replicas::{ReadConn, Router, WriteConn};
+use diesel_replicas::{ReadConn, ReadFn, Router, WriteConn};
 
 use crate::api::App;
 use crate::error::ApiError;
@@ -23,12 +23,20 @@ pub struct Db {
 }
 
 impl Db {
-    /// A connection to a healthy replica. What writes does not compile on it.
-    pub async fn read(&self) -> Result<ReadConn, ApiError> {
+    /// Runs `read` on a healthy replica, and once more on another node if the first one is lost under it. What writes does not
+    /// compile in it.
+    pub async fn read<R, F>(&self, read: F) -> Result<R, ApiError>
+    where
+        for<'r> F:
+            AsyncFn(&'r mut ReadConn) -> Result<R, ApiError> + ReadFn<&'r mut ReadConn, Result<R, ApiError>>,
+    {
         self.check_schema()?;
-        let conn = self.router.read().await?;
-        self.served_by.note(conn.node());
-        Ok(conn)
+        self.router
+            .with_read(async |conn| {
+                self.served_by.note(conn.node());
+                read(conn).await
+            })
+            .await
     }
 
     /// A connection to the primary.
@@ -53,16 +61,18 @@ impl FromRequestParts<App> for Db {
     }
 }
 
-/// The node that served a request, filled in when a connection is checked out.
+/// The node that served a request, filled in when a connection is checked out; of several attempts the last one's.
 #[derive(Debug, Default, Clone)]
-struct ServedBy(Arc<OnceLock<HeaderValue>>);
+struct ServedBy(Arc<Mutex<Option<HeaderValue>>>);
 
 impl ServedBy {
     fn note(&self, node: &str) {
-        if let Ok(node) = HeaderValue::from_bytes(node.as_bytes()) {
-            // A request takes one connection; were there more, the first would be named.
-            self.0.get_or_init(|| node);
-        }
+        *self.node() = HeaderValue::from_bytes(node.as_bytes()).ok();
+    }
+
+    fn node(&self) -> MutexGuard<'_, Option<HeaderValue>> {
+        // One assignment: a panic leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,8 +80,8 @@ impl ServedBy {
 pub async fn name_node(mut request: Request, next: Next) -> Response {
     let served_by = request.extensions_mut().get_or_insert_default::<ServedBy>().clone();
     let mut response = next.run(request).await;
-    if let Some(node) = served_by.0.get() {
-        response.headers_mut().insert("x-served-by", node.clone());
+    if let Some(node) = served_by.node().take() {
+        response.headers_mut().insert("x-served-by", node);
     }
     response
 }

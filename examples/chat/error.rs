@@ -5,6 +5,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel_replicas::{Error as RouterError, Retry};
 use serde_json::json;
 
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub enum ApiError {
     Refused(StatusCode, String),
     /// No node can serve right now; trying again may help.
     Unavailable(&'static str),
+    /// The node that served was lost meanwhile. Another one may do what only reads.
+    Lost,
     /// Our fault. The cause is for the log, not for the client.
     Internal,
 }
@@ -21,6 +24,8 @@ pub enum ApiError {
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 impl ApiError {
+    const NO_PRIMARY: Self = Self::Unavailable("no primary takes writes right now");
+
     pub fn refused(status: StatusCode, message: impl Into<String>) -> Self {
         Self::Refused(status, message.into())
     }
@@ -33,30 +38,43 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let answer = |status, message: &str| (status, Json(json!({ "error": message }))).into_response();
+        let unavailable = |message| {
+            let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, message);
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+            response
+        };
         match self {
             Self::Refused(status, message) => answer(status, &message),
-            Self::Unavailable(message) => {
-                let mut response = answer(StatusCode::SERVICE_UNAVAILABLE, message);
-                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
-                response
-            }
+            Self::Unavailable(message) => unavailable(message),
+            Self::Lost => unavailable("the database node was lost, try again"),
             Self::Internal => answer(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
         }
     }
 }
 
-/// The router had no connection to give.
-impl From<diesel_replicas::Error> for ApiError {
-    fn from(error: diesel_replicas::Error) -> Self {
-        tracing::warn!(%error, "no connection");
-        Self::Unavailable("no database node can serve this right now")
+/// After which errors a read is worth a second run, on another node.
+impl Retry for ApiError {
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Lost)
+    }
+}
+
+/// The router had no connection to give, or lost its node.
+impl From<RouterError> for ApiError {
+    fn from(error: RouterError) -> Self {
+        tracing::warn!(%error, "the router could not serve");
+        match error {
+            RouterError::Lost { .. } => Self::Lost,
+            RouterError::NoPrimary { .. } => Self::NO_PRIMARY,
+            _ => Self::Unavailable("no database node can serve this right now"),
+        }
     }
 }
 
 /// A query failed.
 impl From<DieselError> for ApiError {
     fn from(error: DieselError) -> Self {
-        use DatabaseErrorKind::{ForeignKeyViolation, UniqueViolation};
+        use DatabaseErrorKind::{ForeignKeyViolation, ReadOnlyTransaction, UniqueViolation};
 
         match &error {
             DieselError::DatabaseError(kind @ (UniqueViolation | ForeignKeyViolation), info) => {
@@ -66,9 +84,14 @@ impl From<DieselError> for ApiError {
                 tracing::error!(%error, ?kind, "unexpected constraint");
                 Self::Internal
             }
-            error if is_passing(error) => {
-                tracing::warn!(%error, "lost the connection in a query");
-                Self::Unavailable("the database node was lost, try again")
+            error if error.is_retryable() => {
+                tracing::warn!(%error, "lost the node in a query");
+                Self::Lost
+            }
+            // Demoted since the checkout.
+            DieselError::DatabaseError(ReadOnlyTransaction, _) => {
+                tracing::warn!(%error, "the primary takes no writes any more");
+                Self::NO_PRIMARY
             }
             error => {
                 tracing::error!(%error, "query failed");
@@ -91,23 +114,6 @@ fn violated(constraint: &str) -> Option<(StatusCode, &'static str)> {
         }
         _ => return None,
     })
-}
-
-/// Whether the same request may well succeed in a moment, on this node or another. Diesel keeps no SQLSTATE, so that what it
-/// has no kind for must be told by its text.
-fn is_passing(error: &DieselError) -> bool {
-    use DatabaseErrorKind::{
-        ClosedConnection, ReadOnlyTransaction, SerializationFailure, UnableToSendCommand,
-    };
-
-    let DieselError::DatabaseError(kind, info) = error else { return false };
-    match kind {
-        // Closed, cancelled by a recovery conflict, or demoted since the checkout.
-        ClosedConnection | UnableToSendCommand | SerializationFailure | ReadOnlyTransaction => true,
-        _ => ["terminating connection", "the database system is", "canceling statement"]
-            .iter()
-            .any(|start| info.message().starts_with(start)),
-    }
 }
 
 impl From<JsonRejection> for ApiError {

@@ -23,6 +23,8 @@ pub(crate) struct NodeView {
     pub(crate) reason: Reason,
     pub(crate) lag: Option<Lag>,
     pub(crate) serves: Service,
+    /// Nothing shows that it does not, be it that it is being removed.
+    pub(crate) answers: bool,
     /// When it last became healthy, if it is.
     pub(crate) healthy_since: Option<Instant>,
     /// Its latest answer, if it has ever given one.
@@ -48,6 +50,7 @@ impl NodeView {
             reason: Reason::NotProbed,
             lag: None,
             serves: Service::No,
+            answers: true,
             healthy_since: None,
             seen: None,
         }
@@ -102,6 +105,7 @@ impl Member {
             reason: self.health.reason().clone(),
             lag: self.lag,
             serves: if serves { Service::Yes } else { Service::No },
+            answers: self.health.answers(),
             healthy_since: self.health.healthy_since(),
             seen: self.seen.clone(),
         }

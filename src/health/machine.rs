@@ -50,6 +50,7 @@ pub(crate) struct NodeHealth {
     good: u32,
     /// Probes in a row without an answer.
     timeouts: u32,
+    answers: bool,
     outlier: Outlier,
     ejected: Option<Ejected>,
     draining: bool,
@@ -80,6 +81,7 @@ impl NodeHealth {
             reason: Reason::NotProbed,
             good: 0,
             timeouts: 0,
+            answers: true,
             outlier: Outlier::default(),
             ejected: None,
             draining: false,
@@ -116,10 +118,17 @@ impl NodeHealth {
 
     /// Whether what the node said last still holds.
     pub(crate) fn answers(&self) -> bool {
-        self.state != HealthState::Unreachable
+        self.answers
     }
 
-    /// Takes in one probe. Tells of a change once: a reason of the same kind with other figures is none.
+    /// The node has answered, whatever that comes to.
+    pub(crate) fn answered(&mut self) {
+        self.answers = true;
+        self.timeouts = 0;
+    }
+
+    /// Takes in one probe, or what the latest answer means now that more is known of the other nodes. Tells of a change once: a
+    /// reason of the same kind with other figures is none.
     pub(crate) fn observe(
         &mut self,
         policy: &HealthPolicy,
@@ -127,7 +136,6 @@ impl NodeHealth {
         outcome: ProbeOutcome,
     ) -> Option<Transition> {
         self.changing(now, |this| {
-            let timeouts = mem::take(&mut this.timeouts);
             // Time alone shows nothing: an ejection ends with an answer. What a node failed as a replica is over when it is promoted.
             let over = match outcome {
                 ProbeOutcome::Primary => true,
@@ -142,14 +150,17 @@ impl NodeHealth {
                     _ => this.set(HealthState::Lagging, reason),
                 },
                 ProbeOutcome::Refused(reason) => this.set(HealthState::Refused, reason),
-                ProbeOutcome::Failed(how) => this.set(HealthState::Unreachable, Reason::Failed(how)),
+                ProbeOutcome::Failed(how) => {
+                    this.timeouts = 0;
+                    this.silent(Reason::Failed(how));
+                }
                 ProbeOutcome::TimedOut { probes, after } => {
-                    this.timeouts = timeouts.saturating_add(probes);
+                    this.timeouts = this.timeouts.saturating_add(probes);
                     let probes = this.timeouts;
                     this.unanswered(policy, Reason::TimedOut { probes, after });
                 }
                 ProbeOutcome::Full(how) => {
-                    this.timeouts = timeouts.saturating_add(1);
+                    this.timeouts = this.timeouts.saturating_add(1);
                     this.unanswered(policy, Reason::Failed(how));
                 }
             }
@@ -157,19 +168,6 @@ impl NodeHealth {
                 this.readmit(now);
             }
         })
-    }
-
-    /// Takes in what the latest answer means now that more is known of the other nodes.
-    pub(crate) fn review(
-        &mut self,
-        policy: &HealthPolicy,
-        now: Instant,
-        outcome: ProbeOutcome,
-    ) -> Option<Transition> {
-        let timeouts = self.timeouts;
-        let transition = self.observe(policy, now, outcome);
-        self.timeouts = timeouts;
-        transition
     }
 
     /// Takes in the counts of the node's traffic, and says why it should be ejected if it should be.
@@ -270,6 +268,11 @@ impl NodeHealth {
             self.good = 0;
             return;
         }
+        self.silent(reason);
+    }
+
+    fn silent(&mut self, reason: Reason) {
+        self.answers = false;
         self.set(HealthState::Unreachable, reason);
     }
 
@@ -398,6 +401,10 @@ mod tests {
         }
 
         fn observe(&mut self, probe: ProbeOutcome) -> Option<Transition> {
+            use ProbeOutcome::{Failed, Full, TimedOut};
+            if !matches!(probe, Failed(_) | Full(_) | TimedOut { .. }) {
+                self.node.answered();
+            }
             self.node.observe(&self.policy, self.now, probe)
         }
 
@@ -592,8 +599,13 @@ mod tests {
             watch.observe(at_most(bound));
             assert_eq!(watch.node.reason().to_string(), text);
         }
-        let watch = after([timeout(), timeout(), timed_out(2)]);
+        let mut watch = after([timeout(), timeout(), timed_out(2)]);
         assert_eq!(watch.node.reason().to_string(), "4 probes timed out after 500 ms");
+        watch.observe(refused());
+        watch.observe(timeout());
+        assert_eq!(watch.node.reason().to_string(), "connection refused");
+        watch.observe(timeout());
+        assert_eq!(watch.node.reason().to_string(), "2 probes timed out after 500 ms");
     }
 
     #[test]
@@ -634,9 +646,11 @@ mod tests {
     #[test]
     fn a_review_of_an_answer_is_no_other_answer() {
         let mut watch = after([at_most(10), timeout()]);
-        watch.node.review(&watch.policy, watch.now, deposed());
+        watch.node.observe(&watch.policy, watch.now, deposed());
         assert_eq!(watch.node.state(), Refused);
         assert_eq!(watch.then(timeout()), Unreachable);
+        watch.node.observe(&watch.policy, watch.now, deposed());
+        assert!(!watch.node.answers());
     }
 
     #[test]
@@ -806,6 +820,8 @@ mod tests {
         watch.observe(timeout());
         assert!(!watch.node.answers());
         assert!(after([lag(None, true), timeout()]).node.answers(), "one timeout changes nothing");
+        assert!(!after([refused(), timeout()]).node.answers());
+        assert!(after([refused(), at_most(10), timeout()]).node.answers(), "nor while it is on its way back");
         for state in [Lagging, Refused, Ejected, Draining] {
             assert!(in_state(state).node.answers(), "{state}");
         }

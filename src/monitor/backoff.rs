@@ -41,6 +41,15 @@ impl Backoff {
         Self { interval, most: most.max(interval), failures: 0, phase }
     }
 
+    /// The same settings as those of [`new`](Self::new), from now on: a probe that is due by itself is not later than they have it.
+    pub(super) fn set(&mut self, interval: Duration, most: Duration, now: Instant) {
+        (self.interval, self.most) = (interval, most.max(interval));
+        let latest = now + self.delay();
+        if let Phase::Waiting { due: Some(due), .. } = &mut self.phase {
+            *due = latest.min(*due);
+        }
+    }
+
     /// When to begin the next probe, if that is not with the next round and none is under way.
     pub(super) fn due(&self) -> Option<Instant> {
         match self.phase {
@@ -240,6 +249,23 @@ mod tests {
         let (_, ended) = probe(&mut backoff, began, ms(1), true, &mut rng);
         backoff.suspect(ended + ms(50));
         assert_eq!(due(&backoff), ended + ms(50), "it has recovered");
+    }
+
+    #[test]
+    fn other_settings_hold_from_now_on() {
+        let mut rng = StdRng::seed_from_u64(1);
+        let start = Instant::now();
+        let mut backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(3600), start);
+        let (_, ended) = probe(&mut backoff, start, ms(1), false, &mut rng);
+        backoff.set(INTERVAL, MOST, ended);
+        assert_eq!(due(&backoff), ended + INTERVAL, "not in an hour");
+        for _ in 0..9 {
+            let (_, ended) = probe(&mut backoff, start, ms(1), false, &mut rng);
+            assert!(due(&backoff) <= ended + MOST);
+        }
+        let was = due(&backoff);
+        backoff.set(Duration::from_secs(60), Duration::from_secs(3600), start);
+        assert_eq!(due(&backoff), was, "never put off");
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 /// A change of the nodes or of the settings. The monitor makes it, so that there is one who publishes.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Add(NodeSpec, Reply<()>),
+    Add(Box<NodeSpec>, Reply<()>),
     /// Answered when the node is gone, with the number of handles that had to be cut.
     Remove(Arc<str>, Reply<usize>),
     SetWeight(Arc<str>, u32, Reply<()>),

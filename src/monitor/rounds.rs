@@ -2,11 +2,11 @@
 
 mod membership;
 
-use super::Monitor;
 use super::backoff::Backoff;
 use super::command::Command;
 use super::probe::Prober;
 use super::report::{report, report_serving};
+use super::{Inbox, Monitor};
 use crate::config::NodeSpec;
 use crate::error::Error;
 use crate::fleet::{Change, Fleet, Listed, NoPrimary, NodeId, Role, Writer};
@@ -18,11 +18,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rand::RngExt;
-use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedMutexGuard, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// How long the others are kept waiting for the primary's answer, which makes their lag's bound tight.
@@ -34,8 +33,7 @@ pub(super) struct Rounds {
     settings: Arc<Settings>,
     fleet: Fleet,
     watched: Vec<Watched>,
-    /// What each source of discovery knows of.
-    found: BTreeMap<usize, Vec<NodeSpec>>,
+    inbox: OwnedMutexGuard<Inbox>,
     /// What has changed since the topology was published.
     changes: Vec<Change>,
     /// As published last.
@@ -51,7 +49,7 @@ struct Watched {
     node: Arc<Node>,
     listing: Listing,
     /// Away while a probe is under way.
-    prober: Option<Prober>,
+    prober: Option<Box<Prober>>,
     backoff: Backoff,
     /// Those who wait for the node to be gone, if it is being removed.
     leaving: Option<Vec<oneshot::Sender<Result<usize, Error>>>>,
@@ -60,7 +58,7 @@ struct Watched {
 enum Done {
     Probed {
         id: NodeId,
-        prober: Prober,
+        prober: Box<Prober>,
         result: Result<Observation, ProbeFailure>,
     },
     /// A node that was being removed has no handle out any more, after so many had to be cut.
@@ -72,7 +70,7 @@ enum Done {
 
 impl Rounds {
     /// Begins with the nodes and the settings of the latest topology, knowing nothing of them.
-    pub(super) fn new(Monitor { topology, alarm, .. }: &Monitor) -> Self {
+    pub(super) fn new(Monitor { topology, alarm, .. }: &Monitor, inbox: OwnedMutexGuard<Inbox>) -> Self {
         let latest = topology.load();
         let mut this = Self {
             topology: Arc::clone(topology),
@@ -80,7 +78,7 @@ impl Rounds {
             settings: Arc::clone(&latest.settings),
             fleet: Fleet::new(latest.settings.health.clone()),
             watched: vec![],
-            found: BTreeMap::new(),
+            inbox,
             changes: vec![],
             primary: Err(NoPrimary::NotYetKnown),
             running: FuturesUnordered::new(),
@@ -97,8 +95,7 @@ impl Rounds {
         this
     }
 
-    pub(super) async fn run(mut self, commands: Arc<Mutex<mpsc::UnboundedReceiver<Command>>>) {
-        let mut commands = commands.lock().await;
+    pub(super) async fn run(mut self) {
         let alarm = Arc::clone(&self.alarm);
         loop {
             let others = self.others;
@@ -108,7 +105,7 @@ impl Rounds {
                     Done::Probed { id, prober, result } => self.judge(id, prober, result),
                     Done::Drained { id, cut } => self.remove(id, cut),
                 },
-                Some(command) = commands.recv() => self.apply(command),
+                Some(command) = self.inbox.commands.recv() => self.apply(command),
                 () = alarm.notified() => self.look_at_suspects(),
                 () = sleep_until(alone.unwrap_or(self.next)), if alone.is_some() => self.probe_alone(),
                 () = sleep_until(others.unwrap_or(self.next)), if others.is_some() => self.probe_others(),
@@ -175,7 +172,7 @@ impl Rounds {
         self.running.push(probe.boxed());
     }
 
-    fn judge(&mut self, id: NodeId, prober: Prober, result: Result<Observation, ProbeFailure>) {
+    fn judge(&mut self, id: NodeId, prober: Box<Prober>, result: Result<Observation, ProbeFailure>) {
         // It may have been removed meanwhile.
         let Some(watched) = self.watched.iter_mut().find(|watched| watched.node.id == id) else { return };
         watched.prober = Some(prober);
@@ -214,10 +211,9 @@ impl Rounds {
         }
         let view = self.fleet.view();
         self.appoint(view.writer);
-        let seen = self.watched.iter().zip(view.nodes).map(|(watched, view)| Seen {
-            node: Arc::clone(&watched.node),
-            listing: watched.listing.clone(),
-            view,
+        let seen = self.watched.iter().zip(view.nodes).map(|(watched, view)| {
+            debug_assert_eq!(watched.node.id, view.id, "nodes are added, sorted and removed in both");
+            Seen { node: Arc::clone(&watched.node), listing: watched.listing.clone(), view }
         });
         let (settings, primary) = (Arc::clone(&self.settings), self.primary.clone());
         let topology = Topology::new(seen.collect(), primary, settings, Instant::now());

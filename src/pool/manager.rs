@@ -75,10 +75,7 @@ impl bb8::ManageConnection for Manager {
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {
-        std::thread::panicking()
-            || self.gate.is_closed()
-            || connection.record.is_unfit()
-            || connection.pg.is_broken()
+        std::thread::panicking() || connection.record.is_unfit() || connection.pg.is_broken()
     }
 }
 

@@ -43,8 +43,11 @@ async fn cluster(replicas: usize) -> Cluster {
 }
 
 fn pool(url: &str, access: Access, size: u32) -> (Pool, Arc<Traffic>) {
+    pool_with(url, access, PoolPolicy { size, connect_timeout: SECOND })
+}
+
+fn pool_with(url: &str, access: Access, policy: PoolPolicy) -> (Pool, Arc<Traffic>) {
     let traffic = Arc::<Traffic>::default();
-    let policy = PoolPolicy { size, connect_timeout: SECOND };
     let endpoint = Endpoint::parse(url).unwrap();
     (Pool::new("node".into(), endpoint, access, policy, Arc::clone(&traffic)), traffic)
 }

@@ -75,9 +75,11 @@ impl Retries {
         left.counted = counted;
         left.at = now;
 
+        let fresh = budget.share * reads;
         left.shared = match seconds > KEPT {
-            true => budget.share * reads * KEPT / seconds,
-            false => left.shared + budget.share * reads,
+            true => fresh * KEPT / seconds,
+            // What is left fades, or an hour of reads with a retry now and then would save up for all that fail at once.
+            false => left.shared * (1.0 - seconds / KEPT) + fresh,
         };
         let per_second = f64::from(budget.per_second);
         left.timed = (left.timed + per_second * seconds).min(per_second * KEPT);
@@ -126,6 +128,18 @@ mod tests {
         let retries = Retries::new(budget, start);
         (0..100_000).for_each(|_| retries.count_read());
         assert_eq!(granted(&retries, budget, start + Duration::from_secs(1000), 1000), 100);
+    }
+
+    #[test]
+    fn what_was_not_used_is_not_saved_up_by_a_retry_now_and_then() {
+        let (budget, start) = (RetryBudget::new(0.1, 0), Instant::now());
+        let retries = Retries::new(budget, start);
+        for second in 1..=1000 {
+            (0..100).for_each(|_| retries.count_read());
+            assert!(retries.withdraw(budget, start + Duration::from_secs(second)));
+        }
+        let all_at_once = granted(&retries, budget, start + Duration::from_secs(1000), 10_000);
+        assert!((80..=100).contains(&all_at_once), "a tenth of the reads of ten seconds: {all_at_once}");
     }
 
     #[test]

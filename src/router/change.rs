@@ -19,7 +19,7 @@ impl Router {
     ///
     /// Once it has been polled, the node may be added although the call was dropped.
     pub async fn add_replica(&self, node: impl Into<NodeConfig>) -> Result<(), Error> {
-        let spec = node.into().check()?;
+        let spec = Box::new(node.into().check()?);
         self.tell(|reply| Command::Add(spec, reply)).await
     }
 

@@ -36,9 +36,10 @@ impl Deadline {
 }
 
 /// What came of trying the nodes of one topology.
+#[expect(clippy::large_enum_variant, reason = "moved once; a read allocates nothing")]
 enum Tried {
     Got(Arc<Node>, Lease),
-    /// A pool was closed because there is a newer topology.
+    /// There is a newer topology, in which a pool is gone or a node does not serve any more.
     Outdated,
     /// None of them could be reached; the error is that of the last one, if one was tried.
     Nobody(Option<Error>),
@@ -58,6 +59,7 @@ impl Shared {
             match self.read_from(&topology, first, avoid, deadline).await? {
                 Tried::Got(node, lease) => return Ok((node, lease)),
                 Tried::Nobody(failed) => {
+                    self.outdated()?;
                     return Err(failed.unwrap_or_else(|| no_eligible_node(&self.topology.load())));
                 }
                 Tried::Outdated => {
@@ -89,26 +91,21 @@ impl Shared {
                 attempts = attempts.saturating_sub(1);
                 let taken = tokio::select! {
                     biased;
-                    taken = self.checkout(&node.reads, topology, deadline, dial) => Some(taken),
-                    // Whoever is still waiting for one of its connections must not be served by it any more.
-                    () = self.topology.left_service(&node) => None,
+                    // It may have left while the nodes before it were tried, or while one of its connections was waited for.
+                    () = self.topology.left_service(&node) => {
+                        debug!(node = &*node.name, "left service while a request waited: trying another node");
+                        return self.outdated();
+                    }
+                    taken = self.checkout(&node.reads, topology, deadline, dial) => taken,
                 };
                 match taken {
-                    Some(Ok(lease)) => return Ok(Tried::Got(node, lease)),
-                    Some(Err(CheckoutError::Closed)) => return self.outdated(),
-                    Some(Err(error @ CheckoutError::Exhausted)) => {
-                        return Err(describe(error, &node, deadline));
-                    }
-                    Some(Err(error)) => {
+                    Ok(lease) => return Ok(Tried::Got(node, lease)),
+                    Err(CheckoutError::Closed) => return self.outdated(),
+                    Err(error @ CheckoutError::Exhausted) => return Err(describe(error, &node, deadline)),
+                    Err(error) => {
                         let error = describe(error, &node, deadline);
                         debug!(node = &*node.name, %error, "trying another node");
                         failed = Some(error);
-                    }
-                    None => {
-                        debug!(
-                            node = &*node.name,
-                            "left service while a request waited: trying another node"
-                        );
                     }
                 }
                 serving = Cow::Owned(serving.without(&node));
@@ -117,7 +114,12 @@ impl Shared {
         let last = fallback.filter(|node| avoid.is_none_or(|avoid| avoid.id != node.id));
         let again = || avoid.and_then(|avoid| topology.serving_node(avoid));
         let Some(node) = last.or_else(again).or(fallback) else { return Ok(Tried::Nobody(failed)) };
-        match self.checkout(&node.reads, topology, deadline, deadline.left()).await {
+        let taken = tokio::select! {
+            biased;
+            () = self.topology.left_for_good(node) => return self.outdated(),
+            taken = self.checkout(&node.reads, topology, deadline, deadline.left()) => taken,
+        };
+        match taken {
             Ok(lease) => Ok(Tried::Got(Arc::clone(node), lease)),
             Err(CheckoutError::Closed) => self.outdated(),
             Err(error) => Err(describe(error, node, deadline)),
@@ -130,15 +132,15 @@ impl Shared {
         let mut patience = None;
         loop {
             let topology = self.topology.load_full();
-            let patience = *patience.get_or_insert_with(|| {
+            let mut patience = || {
                 let wait = topology.settings.probe_interval * 2;
-                deadline.at.min(Instant::now() + wait)
-            });
+                *patience.get_or_insert_with(|| deadline.at.min(Instant::now() + wait))
+            };
             let primary = match topology.primary() {
                 Ok(primary) => primary,
                 Err(why) => {
                     // Right after the start the answer is not far.
-                    let until = if why == NoPrimary::NotYetKnown { deadline.at } else { patience };
+                    let until = if why == NoPrimary::NotYetKnown { deadline.at } else { patience() };
                     if self.until_changed(&topology, until).await? {
                         continue;
                     }
@@ -160,7 +162,7 @@ impl Shared {
                 }
                 Err(error) => {
                     let error = describe(error, &primary.node, deadline);
-                    let now = Instant::now();
+                    let (now, patience) = (Instant::now(), patience());
                     if now >= patience {
                         return Err(failed.unwrap_or(error));
                     }
@@ -230,4 +232,145 @@ fn each_node(topology: &Topology) -> String {
     let nodes = topology.nodes().iter();
     let nodes = nodes.map(|seen| format!("{}: {}, {}", seen.node.name, seen.view.health, seen.view.reason));
     nodes.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Router;
+    use super::*;
+    use crate::config::NodeConfig;
+    use crate::fleet::Service;
+    use crate::retry::{Retries, RetryBudget};
+    use crate::topology::{Fallback, Latest};
+    use futures_util::FutureExt;
+    use tokio::net::TcpListener;
+    use tokio::sync::{mpsc, watch};
+    use tokio::time::sleep;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The primary `a` and the replicas `b` and `c`: hosts that accept connections and say nothing.
+    struct Scene {
+        shared: Arc<Shared>,
+        hosts: Vec<TcpListener>,
+    }
+
+    impl Scene {
+        async fn set(fallback: Fallback) -> Self {
+            let mut hosts = vec![];
+            let mut nodes = vec![];
+            for name in ["a", "b", "c"] {
+                let host = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+                let port = host.local_addr().expect("bound").port();
+                nodes.push(NodeConfig::new(format!("postgres://app@127.0.0.1:{port}/chat")).name(name));
+                hosts.push(host);
+            }
+            let [a, b, c] = nodes.try_into().expect("three");
+            let builder = Router::builder().primary(a).replica(b).replica(c).fallback(fallback);
+            let topology = Router::unproven(builder.config().expect("valid"), &Arc::default());
+            let shared = Shared {
+                topology: Arc::new(Latest::new(topology)),
+                retries: Retries::new(RetryBudget::default(), Instant::now()),
+                commands: mpsc::unbounded_channel().0,
+                stop: watch::Sender::new(false),
+            };
+            Self { shared: Arc::new(shared), hosts }
+        }
+
+        /// These replicas serve reads, and the primary takes writes if that is `Ok`.
+        fn publish(&self, serve: &[&str], writes: Result<(), NoPrimary>) {
+            let before = self.shared.topology.load_full();
+            let seen = before.nodes().iter().cloned().map(|mut seen| {
+                let serves = serve.contains(&&*seen.node.name);
+                seen.view.serves = if serves { Service::Yes } else { Service::No };
+                seen
+            });
+            let settings = Arc::clone(&before.settings);
+            let writer = Arc::clone(&before.nodes()[0].node);
+            let writes = writes.map(|()| Arc::new(Primary::new(writer, settings.pools)));
+            self.shared.topology.publish(Topology::new(seen.collect(), writes, settings, Instant::now()));
+        }
+
+        /// The error of a read that begins with `first`, and what it takes.
+        async fn read(&self, first: &str) -> (String, Duration) {
+            let topology = self.shared.topology.load_full();
+            let first = topology.nodes().iter().find(|seen| &*seen.node.name == first);
+            let first = first.map(|seen| Arc::clone(&seen.node));
+            let started = Instant::now();
+            let result = self.shared.read(topology, first, None, Deadline::after(5 * SECOND)).await;
+            (result.expect_err("nobody answers").to_string(), started.elapsed())
+        }
+
+        /// Whether somebody has connected to the host.
+        fn is_asked(&self, index: usize) -> bool {
+            self.hosts[index].accept().now_or_never().is_some()
+        }
+    }
+
+    fn about(expected: Duration, took: Duration) -> bool {
+        took >= expected && took < expected + Duration::from_millis(100)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_left_while_others_were_tried_is_not_read_from() {
+        let scene = Scene::set(Fallback::Fail).await;
+        scene.publish(&["b", "c"], Ok(()));
+        let leaves = async {
+            sleep(SECOND).await;
+            scene.publish(&["b"], Ok(()));
+        };
+        let ((error, _), ()) = tokio::join!(scene.read("b"), leaves);
+        assert!(error.contains("`b`"), "{error}");
+        // Whoever dials does so in a task of its own.
+        sleep(SECOND).await;
+        assert!(scene.is_asked(1) && !scene.is_asked(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_came_while_others_were_tried_is_read_from() {
+        let scene = Scene::set(Fallback::Fail).await;
+        scene.publish(&["b"], Ok(()));
+        let comes = async {
+            sleep(SECOND).await;
+            scene.publish(&["c"], Ok(()));
+        };
+        let ((error, _), ()) = tokio::join!(scene.read("b"), comes);
+        assert!(error.starts_with("`c` did not answer"), "{error}");
+        assert!(scene.is_asked(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_primary_that_was_deposed() {
+        let scene = Scene::set(Fallback::Primary).await;
+        scene.publish(&[], Ok(()));
+        let deposed = async {
+            sleep(SECOND).await;
+            scene.publish(&[], Err(NoPrimary::Deposed));
+        };
+        let ((error, took), ()) = tokio::join!(scene.read("nobody"), deposed);
+        assert!(error.starts_with("no replica can serve reads") && about(SECOND, took), "{error} {took:?}");
+        assert!(scene.is_asked(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_waits_two_probe_intervals_from_when_the_primary_is_gone() {
+        let scene = Scene::set(Fallback::Primary).await;
+        scene.publish(&[], Ok(()));
+        let gone = async {
+            sleep(2 * SECOND).await;
+            scene.publish(&[], Err(NoPrimary::NobodyWritable));
+        };
+        let started = Instant::now();
+        let (result, ()) = tokio::join!(scene.shared.write(Deadline::after(5 * SECOND)), gone);
+        let (error, took) = (result.expect_err("nobody answers"), started.elapsed());
+        assert!(matches!(error, Error::NoPrimary { .. }) && about(SECOND * 5 / 2, took), "{error} {took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_nobody_can_serve_is_told_of_the_shutdown() {
+        let scene = Scene::set(Fallback::Fail).await;
+        assert!(scene.read("nobody").await.0.starts_with("no replica can serve reads"));
+        scene.shared.stop.send_replace(true);
+        assert_eq!(scene.read("nobody").await.0, Error::ShutDown.to_string());
+    }
 }

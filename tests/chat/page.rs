@@ -1,7 +1,7 @@
 //! The page in a browser, worked by keyboard.
 
 use pg_cluster::Cluster;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::browser::{Browser, Window, browser};
 use crate::service::{Service, command_on, name_of};
@@ -97,7 +97,7 @@ async fn a_lagging_replica_is_seen_to_leave_the_healthy_ones_and_to_return() {
     let healthy = "document.getElementById('healthy').textContent";
     window.until("all are healthy", &format!("{healthy} === '3 of 3 healthy'")).await;
 
-    let laggard = format!("document.querySelector('[data-node={}]')", json!(name_of(cluster.replica(0))));
+    let laggard = card(&name_of(cluster.replica(0)));
     let share = format!("{laggard}.querySelector('.share').textContent");
     window.until("it serves a share of the reads", &format!("parseInt({share}) > 0")).await;
     cluster.replica(0).pause_replay().await.expect("replay pauses");
@@ -114,6 +114,168 @@ async fn a_lagging_replica_is_seen_to_leave_the_healthy_ones_and_to_return() {
     window.until("it returned", &format!("{healthy} === '3 of 3 healthy'")).await;
     window.until("both are told", "document.querySelectorAll('#events li').length >= 2").await;
     window.until("it serves again", &format!("parseInt({share}) > 0")).await;
+}
+
+/// The card of a node, as an expression.
+fn card(node: &str) -> String {
+    format!("document.querySelector('[data-node={}]')", json!(node))
+}
+
+/// The texts of what a selector finds, as an expression.
+fn texts(selector: &str) -> String {
+    format!("[...document.querySelectorAll('{selector}')].map((element) => element.textContent)")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_promotion_is_seen_to_move_the_writes() {
+    let Some(browser) = browser().await else { return };
+    let cluster = Cluster::builder().replicas(2).start().await.expect("a cluster");
+    let service = Service::on(&cluster).await;
+    service.create_room("general").await;
+    service.replicated(&cluster).await;
+    let [old, promoted, _] = cluster.nodes() else { panic!("three nodes") };
+    let (before, after) = (card(&name_of(old)), card(&name_of(promoted)));
+    let window = join(&browser, &service, "Ada").await;
+    say(&window, "before").await;
+    sees(&window, "Ada", "before").await;
+    service.replicated(&cluster).await;
+    let first = "document.getElementById('nodes').firstChild";
+    let takes_writes = |card: &str| {
+        format!("!{card}.querySelector('.crown').hidden && {card}.textContent.includes('serves writes')")
+    };
+    window.until("the primary is first", &format!("{first} === {before} && {}", takes_writes(&before))).await;
+    let banner = "document.getElementById('no-primary')";
+    assert_eq!(window.eval(&format!("{banner}.hidden")).await, true);
+
+    old.kill().await.expect("the primary dies");
+    let says = format!("!{banner}.hidden && {banner}.textContent.startsWith('Writes fail: ')");
+    window.until("it says that writes fail", &says).await;
+    window.until("it says who is gone", &format!("{before}.dataset.health === 'unreachable'")).await;
+    assert_eq!(window.eval(&format!("{before}.querySelector('.crown').hidden")).await, true);
+    say(&window, "meanwhile").await;
+    let failed = "document.querySelector('.failed')";
+    let why = format!("{failed}?.textContent.includes('no primary takes writes right now')");
+    window.until("it says why that was not sent", &why).await;
+    assert_eq!(window.eval(&format!("{failed}.querySelector('.body').textContent")).await, "meanwhile");
+
+    promoted.promote().await.expect("the replica is promoted");
+    window
+        .until("the new primary is first", &format!("{first} === {after} && {}", takes_writes(&after)))
+        .await;
+    window.until("writes fail no more", &format!("{banner}.hidden")).await;
+    let facts = format!("{after}.querySelector('dl').textContent");
+    window.until("it is on another timeline", &format!("{facts}.includes('Timeline2')")).await;
+    let events = texts("#events li span");
+    let moved = json!(format!("{} takes the writes", name_of(promoted)));
+    window.until("it is told", &format!("{events}.includes({moved})")).await;
+    window.eval(&format!("{failed}.querySelector('button').click()")).await;
+    sees(&window, "Ada", "meanwhile").await;
+    sees(&window, "Ada", "before").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_come_go_and_change_do_so_on_the_page() {
+    let Some(browser) = browser().await else { return };
+    let cluster = Cluster::builder().start().await.expect("a cluster");
+    let service = Service::on(&cluster).await;
+    let window = join(&browser, &service, "Ada").await;
+    // What the page is to show of nodes that nobody has: it asks a stand-in.
+    let stand_in = "const real = fetch;
+        window.fetch = (path, options) =>
+            path === '/api/status' ? Promise.resolve(new Response(window.answer)) : real(path, options)";
+    let show = async |nodes: &[Value], no_primary: Option<&str>| {
+        let answer = json!({ "no_primary": no_primary, "nodes": nodes }).to_string();
+        window.eval(&format!("window.answer = {}", json!(answer))).await;
+    };
+    let states = ["unproven", "healthy", "lagging", "unreachable", "ejected", "draining", "refused"];
+    let mut nodes: Vec<_> = states.map(|state| node(&format!("db-{state}"), state)).into();
+    nodes.push(node("db-primary", "healthy"));
+    nodes[7]["role"] = "primary".into();
+    nodes[7]["serves_writes"] = true.into();
+    show(&nodes, None).await;
+    window.eval(stand_in).await;
+
+    // The primary comes first, the others in their order.
+    let names = texts("#nodes h3");
+    let wanted = json!([
+        "db-primary",
+        "db-unproven",
+        "db-healthy",
+        "db-lagging",
+        "db-unreachable",
+        "db-ejected",
+        "db-draining",
+        "db-refused"
+    ]);
+    window.until("all are there", &format!("{names}.join() === {wanted}.join()")).await;
+    for state in states {
+        let card = card(&format!("db-{state}"));
+        window
+            .until(
+                &format!("it says {state}"),
+                &format!("{card}.querySelector('.health').textContent.endsWith('{state}')"),
+            )
+            .await;
+        let reason = format!("!{card}.querySelector('.reason').hidden");
+        assert_eq!(window.eval(&reason).await, state != "healthy", "why {state}");
+    }
+    let signs = texts("#nodes [data-health] .health > :first-child");
+    assert_eq!(window.eval(&format!("new Set({signs}).size")).await, states.len(), "a sign for each");
+    assert_eq!(window.eval("document.querySelectorAll('.crown:not([hidden])').length").await, 1);
+
+    // Reads and failures of the last seconds.
+    nodes[1]["reads"] = 30.into();
+    nodes[2]["reads"] = 10.into();
+    nodes[2]["failed"] = 7.into();
+    nodes[2]["replay_paused"] = true.into();
+    show(&nodes, None).await;
+    let (fresh, laggard) = (card("db-healthy"), card("db-lagging"));
+    window.until("shares show", &format!("{fresh}.textContent.includes('75 % · 30 in all')")).await;
+    assert_eq!(window.eval(&format!("{laggard}.querySelector('.failures').textContent")).await, "7 (+7)");
+    assert_eq!(
+        window.eval(&format!("{laggard}.querySelector('.halted').textContent")).await,
+        "replay is paused"
+    );
+
+    // One goes, one comes, and writes move, on the page that is open.
+    nodes.remove(5);
+    nodes.push(node("db-new", "unproven"));
+    nodes[6]["serves_writes"] = false.into();
+    nodes[1]["serves_writes"] = true.into();
+    nodes[1]["role"] = "primary".into();
+    show(&nodes, None).await;
+    let wanted = json!([
+        "db-healthy",
+        "db-unproven",
+        "db-lagging",
+        "db-unreachable",
+        "db-ejected",
+        "db-refused",
+        "db-primary",
+        "db-new"
+    ]);
+    window.until("they have moved", &format!("{names}.join() === {wanted}.join()")).await;
+    let events = window.eval(&texts("#events li span")).await;
+    for told in ["db-draining removed", "db-new added, unproven", "db-healthy takes the writes"] {
+        assert!(events.as_array().expect("a list").contains(&json!(told)), "{told}: {events}");
+    }
+
+    let why = "split brain: more than one node has been writable on one timeline";
+    nodes[1]["serves_writes"] = false.into();
+    show(&nodes, Some(why)).await;
+    let banner = "document.getElementById('no-primary')";
+    window
+        .until("it says so", &format!("{banner}.textContent === 'Writes fail: {why}.' && !{banner}.hidden"))
+        .await;
+}
+
+/// A replica in `/api/status`.
+fn node(name: &str, health: &str) -> Value {
+    json!({
+        "name": name, "role": "replica", "health": health, "reason": "for some reason", "serves_reads": health == "healthy",
+        "serves_writes": false, "lag_ms": 3, "lag_bytes": 0, "timeline": 1, "version": "15.18", "replay_paused": false,
+        "receiver": "streaming", "weight": 1, "zone": null, "in_flight": 0, "reads": 0, "writes": 0, "answered": 0, "failed": 0,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

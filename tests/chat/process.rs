@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
@@ -77,6 +77,54 @@ async fn it_brings_a_cluster_of_its_own_and_takes_it_away_again() {
             server.gone().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_how_to_make_its_cluster_fail() {
+    let service = Service::start(command()).await;
+    service.ready().await;
+    let said = service.output();
+    let mut commands = said.lines().filter_map(|line| line.trim().strip_prefix("psql -c "));
+    let mut next = async |word: &str| run(commands.next().expect("one more"), word).await;
+    let nodes = async |what: &str, are: &dyn Fn(&[Value]) -> bool| {
+        until(what, async || are(&service.nodes().await)).await;
+    };
+    let post = async |name: &str| service.post("/api/rooms", json!({ "name": name })).await;
+
+    next("pause").await;
+    // What it lacks is what makes it lag.
+    post("general").await.expect(201);
+    nodes("a replica lags", &|nodes| nodes[2]["health"] == "lagging").await;
+    next("resume").await;
+    nodes("it has caught up", &|nodes| nodes[2]["health"] == "healthy").await;
+
+    next("kill").await;
+    until("nobody takes writes", async || !service.status().await["no_primary"].is_null()).await;
+    service.get("/api/rooms").await.expect(200);
+    next("promote").await;
+    nodes("writes have moved", &|nodes| nodes[1]["serves_writes"] == true).await;
+    nodes("the other replica follows", &|nodes| {
+        nodes[2]["timeline"] == 2 && nodes[2]["serves_reads"] == true
+    })
+    .await;
+    assert_eq!(post("moved").await.expect(201)["name"], "moved");
+
+    next("kill").await;
+    nodes("no replica is left", &|nodes| nodes[2]["health"] == "unreachable").await;
+    assert_eq!(service.get("/api/rooms").await.served_by(), service.nodes().await[1]["name"]);
+    assert_eq!(commands.next(), None);
+}
+
+/// Does what psql would do with these arguments, which hold this word.
+async fn run(arguments: &str, word: &str) {
+    assert!(arguments.contains(word), "{arguments}");
+    let (sql, url) = arguments.rsplit_once(' ').expect("a statement and a URL");
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("it answers");
+    tokio::spawn(connection);
+    let without_quotes = &sql[1..sql.len() - 1];
+    let result = client.batch_execute(without_quotes).await;
+    // The server that is to die may do so before it answers.
+    assert!(word == "kill" || result.is_ok(), "{sql}: {result:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

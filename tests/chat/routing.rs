@@ -54,21 +54,34 @@ async fn replicas_serve_the_reads_and_the_primary_the_writes() {
 async fn status_tells_of_every_node() {
     let cluster = Cluster::builder().replicas(2).start().await.expect("a cluster");
     let service = Service::on(&cluster).await;
+    let status = service.status().await;
+    assert!(status["no_primary"].is_null(), "{status}");
     let before = service.nodes().await;
     let names: Vec<_> = before.iter().map(|node| node["name"].as_str().expect("a name")).collect();
     assert_eq!(names, cluster.nodes().iter().map(name_of).collect::<Vec<_>>());
     let roles: Vec<_> = before.iter().map(|node| node["role"].as_str().expect("a role")).collect();
     assert_eq!(roles, ["primary", "replica", "replica"]);
+    let version = cluster.primary().sql("SELECT split_part(current_setting('server_version'), ' ', 1)").await;
+    let version = version.expect("the server answers").expect("a version");
     for node in &before {
         let keys: BTreeSet<_> = node.as_object().expect("an object").keys().map(String::as_str).collect();
-        let wanted = "name role health reason lag_ms lag_bytes in_flight reads writes";
-        assert_eq!(keys, wanted.split(' ').collect::<BTreeSet<_>>());
-        assert_eq!(node["health"], "healthy");
+        let wanted = "name role health reason serves_reads serves_writes lag_ms lag_bytes timeline version \
+                      replay_paused receiver weight zone in_flight reads writes answered failed";
+        assert_eq!(keys, wanted.split_whitespace().collect::<BTreeSet<_>>());
         assert!(node["reason"].is_string(), "{node}");
-        assert_eq!(node["in_flight"], 0);
+        assert_eq!(node["version"], version, "{node}");
+        let common = json!({ "health": "healthy", "timeline": 1, "weight": 1, "zone": null, "in_flight": 0, "failed": 0 });
+        assert_has(node, &common);
     }
-    assert_eq!([&before[0]["lag_ms"], &before[0]["lag_bytes"]], [&Value::Null, &Value::Null]);
+    let writes_only = json!({
+        "serves_reads": false, "serves_writes": true, "lag_ms": null, "lag_bytes": null, "replay_paused": null, "receiver": null,
+    });
+    assert_has(&before[0], &writes_only);
+    let reads_only = json!({
+        "serves_reads": true, "serves_writes": false, "replay_paused": false, "receiver": "streaming", "writes": 0,
+    });
     for replica in &before[1..] {
+        assert_has(replica, &reads_only);
         assert!(replica["lag_ms"].is_u64() && replica["lag_bytes"].is_u64(), "{replica}");
     }
 
@@ -85,6 +98,16 @@ async fn status_tells_of_every_node() {
     };
     assert_eq!([counted("writes", 0), counted("writes", 1), counted("writes", 2)], [3, 0, 0]);
     assert_eq!([counted("reads", 0), counted("reads", 1), counted("reads", 2)], [0, 5, 5]);
+    for node in 0..3 {
+        assert!(counted("answered", node) >= counted("reads", node) + counted("writes", node), "{after:?}");
+    }
+}
+
+/// Checks those fields of a node that are named.
+fn assert_has(node: &Value, wanted: &Value) {
+    for (field, value) in wanted.as_object().expect("fields") {
+        assert_eq!(&node[field], value, "{field} of {node}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,9 +92,13 @@ impl Service {
         id_of(&self.post(&format!("/api/rooms/{room}/messages"), message).await.expect(201))
     }
 
+    pub async fn status(&self) -> Value {
+        self.get("/api/status").await.expect(200)
+    }
+
     /// The nodes of `/api/status`.
     pub async fn nodes(&self) -> Vec<Value> {
-        match self.get("/api/status").await.expect(200)["nodes"].take() {
+        match self.status().await["nodes"].take() {
             Value::Array(nodes) => nodes,
             other => panic!("no list of nodes: {other}"),
         }

@@ -148,7 +148,7 @@ async fn read(router: &Router, number: u32) -> QueryResult<String> {
     router
         .with_read(async |conn| {
             let node = conn.node().to_owned();
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 notes::table.find(1).first::<(i32, String)>(conn).await?;
             } else {
                 notes::table.order(notes::id.desc()).limit(10).load::<(i32, String)>(conn).await?;

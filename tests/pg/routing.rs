@@ -100,7 +100,8 @@ async fn lags_and_returns(
     fall_behind: impl AsyncFnOnce(&Node),
     recover: impl AsyncFnOnce(&Node),
 ) {
-    let router = support::ready(support::builder(cluster).lag_threshold(LAG).probe_interval(PROBE)).await;
+    let builder = support::builder(cluster).lag_threshold(LAG).probe_interval(PROBE);
+    let router = support::ready(builder.slow_start(Duration::ZERO)).await;
     let writing = keep_writing(&router);
     let (lagging, other) = (cluster.replica(0), cluster.replica(1));
     until("writes arrive", || status(&router, cluster.primary().name()).writes > 2).await;
@@ -186,7 +187,7 @@ async fn a_replica_that_is_behind_from_the_start_is_not_served() {
 #[tokio::test]
 async fn a_killed_replica_leaves_and_returns_by_itself() {
     let cluster = support::cluster(2).await;
-    let router = support::router(&cluster).await;
+    let router = support::ready(support::builder(&cluster).slow_start(Duration::ZERO)).await;
     let killed = cluster.replica(0);
     killed.kill().await.unwrap();
     until_health(&router, killed.name(), HealthState::Unreachable).await;
@@ -194,6 +195,25 @@ async fn a_killed_replica_leaves_and_returns_by_itself() {
     killed.start().await.unwrap();
     until_health(&router, killed.name(), HealthState::Healthy).await;
     assert_eq!(served_by(&router, 10).await.get(killed.name()), Some(&5));
+}
+
+#[tokio::test]
+async fn a_replica_that_is_back_gets_a_growing_share() {
+    let cluster = support::cluster(2).await;
+    let ramp = Duration::from_secs(6);
+    let router = support::ready(support::builder(&cluster).slow_start(ramp)).await;
+    let back = cluster.replica(0);
+    back.kill().await.unwrap();
+    until_health(&router, back.name(), HealthState::Unreachable).await;
+    back.start().await.unwrap();
+    until_health(&router, back.name(), HealthState::Healthy).await;
+    let share = async || served_by(&router, 100).await.get(back.name()).copied().unwrap_or(0);
+    let returned = Instant::now();
+    let first = share().await;
+    // On a machine that is so busy that the ramp is half over by now, nothing can be said of its beginning.
+    assert!(first < 35 || returned.elapsed() > ramp / 2, "{first} of the first 100");
+    until_async("it has its whole share", async || share().await == 50).await;
+    assert!(returned.elapsed() > ramp / 2, "not before its time");
 }
 
 #[tokio::test]

@@ -45,9 +45,11 @@ pub async fn history(
     extract::Query(query): extract::Query<HistoryQuery>,
 ) -> Result<Json<Vec<Message>>, ApiError> {
     let page = page(query.before, query.limit)?;
-    let mut conn = db.read().await?;
-    let found = messages::history(&mut conn, room, page).await?;
-    of_room(&mut conn, room, found).await
+    db.read(async |conn| {
+        let found = messages::history(conn, room, page).await?;
+        of_room(conn, room, found).await
+    })
+    .await
 }
 
 #[derive(Deserialize)]
@@ -63,9 +65,11 @@ pub async fn search(
     extract::Query(query): extract::Query<SearchQuery>,
 ) -> Result<Json<Vec<Message>>, ApiError> {
     let page = page(query.before, query.limit)?;
-    let mut conn = db.read().await?;
-    let found = messages::search(&mut conn, room, &query.q, page).await?;
-    of_room(&mut conn, room, found).await
+    db.read(async |conn| {
+        let found = messages::search(conn, room, &query.q, page).await?;
+        of_room(conn, room, found).await
+    })
+    .await
 }
 
 fn page(before: Option<i64>, limit: Option<i64>) -> Result<Page, ApiError> {

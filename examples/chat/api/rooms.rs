@@ -32,8 +32,7 @@ pub async fn list(
     db: Db,
     extract::Query(reader): extract::Query<ForUser>,
 ) -> Result<Json<Vec<RoomSummary>>, ApiError> {
-    let mut conn = db.read().await?;
-    Ok(Json(rooms::list(&mut conn, reader.user_id).await?))
+    db.read(async |conn| Ok(Json(rooms::list(conn, reader.user_id).await?))).await
 }
 
 #[derive(Deserialize)]

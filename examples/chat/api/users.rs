@@ -32,6 +32,5 @@ pub async fn list(
     db: Db,
     extract::Query(filter): extract::Query<Filter>,
 ) -> Result<Json<Vec<User>>, ApiError> {
-    let mut conn = db.read().await?;
-    Ok(Json(users::list(&mut conn, filter.name.as_ref()).await?))
+    db.read(async |conn| Ok(Json(users::list(conn, filter.name.as_ref()).await?))).await
 }

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::pool::Pool;
+use futures_util::future::join_all;
 
 impl Rounds {
     pub(super) fn apply(&mut self, command: Command) {
         // Whoever asked may have gone: then nobody is told.
         match command {
-            Command::Add(spec, reply) => drop(reply.send(self.add_configured(spec))),
+            Command::Add(spec, reply) => drop(reply.send(self.add_configured(*spec))),
             Command::Remove(name, reply) => match self.removable(&name) {
                 Ok(id) => {
                     self.drain(id);
@@ -25,7 +26,7 @@ impl Rounds {
                 drop(reply.send(Ok(())));
             }
             Command::Discovered { source, nodes } => {
-                self.found.insert(source, nodes);
+                self.inbox.found.insert(source, nodes);
                 self.list_found();
                 self.publish();
             }
@@ -45,7 +46,9 @@ impl Rounds {
     }
 
     fn removable(&self, name: &str) -> Result<NodeId, Error> {
-        let watched = self.watched.iter().find(|watched| &*watched.node.name == name);
+        // Of one that was removed and added again, the new one is meant.
+        let leaving = || self.watched.iter().find(|watched| &*watched.node.name == name);
+        let watched = self.stays(name).or_else(leaving);
         let id = watched.map(|watched| watched.node.id).ok_or_else(|| Error::unknown_node(name))?;
         match &self.primary {
             Ok(primary) if primary.node.id == id => Err(Error::IsPrimary { node: name.to_owned() }),
@@ -64,9 +67,10 @@ impl Rounds {
     /// Makes the difference in one step: whoever asks for a connection sees either what was or what is.
     fn reload(&mut self, nodes: Vec<NodeSpec>, settings: Arc<Settings>) {
         let pools_change = self.settings.pools != settings.pools;
+        let before: Vec<_> = self.watched.iter().map(|watched| watched.node.id).collect();
         self.settings = settings;
         self.fleet.set_policy(self.settings.health.clone());
-        let closing = if pools_change { self.reopen_pools() } else { vec![] };
+        self.keep_time();
         let mut order = vec![];
         for (i, spec) in nodes.into_iter().enumerate() {
             let role = if i == 0 { Role::Primary } else { Role::Replica };
@@ -80,6 +84,8 @@ impl Rounds {
             self.drain(id);
         }
         self.list_found();
+        // Those that are being removed wait for the handles of the pools that they have.
+        let closing = if pools_change { self.reopen_pools(&before) } else { vec![] };
         let place = |id: NodeId| order.iter().position(|other| *other == id).unwrap_or(usize::MAX);
         self.watched.sort_by_key(|watched| place(watched.node.id));
         self.fleet.sort_by_key(place);
@@ -90,11 +96,22 @@ impl Rounds {
         }
     }
 
-    /// New pools in the place of the old ones, which are returned.
-    fn reopen_pools(&mut self) -> Vec<Pool> {
+    /// No probe is further off than these settings have it.
+    fn keep_time(&mut self) {
+        let Settings { probe_interval, probe_backoff, .. } = *self.settings;
+        let now = Instant::now();
+        self.next = self.next.min(now + probe_interval);
+        for watched in &mut self.watched {
+            watched.backoff.set(probe_interval, probe_backoff, now);
+        }
+    }
+
+    /// New pools in the place of the old ones of these nodes, as far as they stay; the old ones are returned.
+    fn reopen_pools(&mut self, of: &[NodeId]) -> Vec<Pool> {
         let pools = self.settings.pools;
         let mut old = vec![];
-        for watched in self.watched.iter_mut().filter(|watched| watched.leaving.is_none()) {
+        let stays = |watched: &&mut Watched| watched.leaving.is_none() && of.contains(&watched.node.id);
+        for watched in self.watched.iter_mut().filter(stays) {
             let Node { id, name, endpoint, traffic, reads } = &*watched.node;
             let (name, traffic) = (Arc::clone(name), Arc::clone(traffic));
             let reopened = Arc::new(Node::new(*id, name, endpoint.clone(), pools, traffic));
@@ -108,7 +125,7 @@ impl Rounds {
     fn list_found(&mut self) {
         let enabled = self.settings.read_replicas_enabled;
         let mut listed = vec![];
-        for (source, nodes) in self.found.clone() {
+        for (source, nodes) in self.inbox.found.clone() {
             let by = Origin::Discovery(source);
             for spec in nodes.into_iter().filter(|_| enabled) {
                 if self.stays(&spec.name).is_none_or(|there| there.listing.by == by) {
@@ -117,8 +134,9 @@ impl Rounds {
             }
         }
         let lost = self.watched.iter().filter(|watched| watched.listing.by != Origin::Configuration);
-        // A primary lists its standbys and never itself, be it one of them that was promoted.
-        let primary = self.primary.as_ref().ok().map(|primary| primary.node.id);
+        // A primary lists its standbys and never itself, be it one of them that was promoted. While it does not answer, it is also
+        // what tells a primary that was deposed before from one.
+        let primary = self.fleet.last_writer();
         let lost =
             lost.map(|watched| watched.node.id).filter(|id| !listed.contains(id) && Some(*id) != primary);
         for id in lost.collect::<Vec<_>>() {
@@ -158,7 +176,7 @@ impl Rounds {
 
     pub(super) fn watch(&mut self, node: Arc<Node>, listing: Listing) {
         self.fleet.add(Listed { id: node.id, name: Arc::clone(&node.name), role: listing.role });
-        let prober = Some(Prober::new(node.endpoint.clone()));
+        let prober = Some(Box::new(Prober::new(node.endpoint.clone())));
         let Settings { probe_interval, probe_backoff, .. } = *self.settings;
         let backoff = Backoff::new(probe_interval, probe_backoff, Instant::now());
         self.watched.push(Watched { node, listing, prober, backoff, leaving: None });
@@ -171,13 +189,15 @@ impl Rounds {
             return;
         }
         watched.leaving = Some(vec![]);
-        let reads = watched.node.reads.clone();
+        let writes = self.primary.as_ref().ok().filter(|primary| primary.node.id == id);
+        let writes = writes.map(|primary| primary.writes.clone());
+        let pools: Vec<_> = writes.into_iter().chain([watched.node.reads.clone()]).collect();
         let patience = self.settings.drain_timeout;
         let drained = async move {
-            reads.close();
-            let cut = match timeout(patience, reads.drained()).await {
-                Ok(()) => 0,
-                Err(_) => reads.cut(),
+            pools.iter().for_each(Pool::close);
+            let cut = match timeout(patience, join_all(pools.iter().map(Pool::drained))).await {
+                Ok(_) => 0,
+                Err(_) => pools.iter().map(Pool::cut).sum(),
             };
             Done::Drained { id, cut }
         };
@@ -193,5 +213,214 @@ impl Rounds {
         for reply in watched.leaving.into_iter().flatten() {
             drop(reply.send(Ok(cut)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, RouterBuilder};
+    use crate::fleet::Service;
+    use crate::monitor::Monitor;
+    use crate::observation::{Identity, Standby};
+    use crate::router::{Router, parts};
+    use tokio::sync::{Mutex, mpsc};
+    use tokio::time::pause;
+
+    /// A primary `a` and the replicas `b` and `c`, which nobody ever connects to.
+    fn builder() -> RouterBuilder {
+        ["b", "c"].iter().fold(primary(), |builder, name| builder.replica(node(name)))
+    }
+
+    fn primary() -> RouterBuilder {
+        Router::builder().primary(node("a"))
+    }
+
+    fn node(name: &str) -> crate::NodeConfig {
+        crate::NodeConfig::new("postgres://app@127.0.0.1:1/chat").name(name)
+    }
+
+    fn spec(name: &str) -> NodeSpec {
+        node(name).check().expect("valid")
+    }
+
+    fn monitor(builder: RouterBuilder) -> Monitor {
+        let topology = Router::unproven(builder.config().expect("valid"), &Arc::default());
+        let (_, told) = mpsc::unbounded_channel();
+        Monitor {
+            topology: Arc::new(Latest::new(topology)),
+            alarm: Arc::default(),
+            inbox: Arc::new(Mutex::new(Inbox::new(told))),
+        }
+    }
+
+    async fn rounds(monitor: &Monitor) -> Rounds {
+        Rounds::new(monitor, Arc::clone(&monitor.inbox).lock_owned().await)
+    }
+
+    /// Every node has answered, as a server of its own.
+    async fn healthy(builder: RouterBuilder) -> Rounds {
+        pause();
+        let mut rounds = rounds(&monitor(builder)).await;
+        for name in names(&rounds) {
+            answer(&mut rounds, &name, name == "a", 1);
+        }
+        rounds
+    }
+
+    fn answer(rounds: &mut Rounds, name: &str, writable: bool, timeline: u32) {
+        let watched =
+            rounds.watched.iter().find(|watched| watched.leaving.is_none() && &*watched.node.name == name);
+        let id = watched.expect("it stays").node.id;
+        let now = Instant::now();
+        let answer = Observation {
+            in_recovery: !writable,
+            lsn: Some(crate::Lsn::new(100)),
+            identity: Identity { system: Some(1), started: name.as_bytes()[0].into() },
+            timeline: Some(timeline),
+            version: 150_018,
+            standby: Standby::default(),
+            asked_at: now,
+            answered_at: now,
+        };
+        rounds.changes.extend(rounds.fleet.probed(now, id, Ok(answer)));
+        rounds.publish();
+    }
+
+    fn fail(rounds: &mut Rounds, name: &str) {
+        let watched = rounds.watched.iter().find(|watched| &*watched.node.name == name);
+        let id = watched.expect("it is there").node.id;
+        let failure = ProbeFailure::Failed("refused".into());
+        rounds.changes.extend(rounds.fleet.probed(Instant::now(), id, Err(failure)));
+        rounds.publish();
+    }
+
+    fn remove(rounds: &mut Rounds, name: &str) -> oneshot::Receiver<Result<usize, Error>> {
+        let (reply, answer) = oneshot::channel();
+        rounds.apply(Command::Remove(name.into(), reply));
+        answer
+    }
+
+    fn reload(rounds: &mut Rounds, config: Config) {
+        let (nodes, settings) = parts(config);
+        rounds.apply(Command::Reload { nodes, settings: Arc::new(settings), reply: oneshot::channel().0 });
+    }
+
+    fn names(rounds: &Rounds) -> Vec<String> {
+        rounds.watched.iter().map(|watched| watched.node.name.to_string()).collect()
+    }
+
+    /// The nodes that stay.
+    fn staying(rounds: &Rounds) -> Vec<String> {
+        let stay = rounds.watched.iter().filter(|watched| watched.leaving.is_none());
+        stay.map(|watched| watched.node.name.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn of_a_node_that_was_removed_and_added_again_the_new_one_is_removed() {
+        let mut rounds = healthy(builder()).await;
+        let _first = remove(&mut rounds, "b");
+        assert_eq!(staying(&rounds), ["a", "c"]);
+        rounds.apply(Command::Add(Box::new(spec("b")), oneshot::channel().0));
+        assert_eq!(staying(&rounds), ["a", "c", "b"]);
+        let _second = remove(&mut rounds, "b");
+        assert_eq!(staying(&rounds), ["a", "c"]);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_removed_with_other_pool_settings_waits_for_the_handles_of_its_own_pool() {
+        let mut rounds = healthy(builder()).await;
+        let before = rounds.topology.load_full();
+        let config = primary().replica(node("b")).pool_size(3).config().expect("valid");
+        reload(&mut rounds, config);
+        let now = rounds.topology.load_full();
+        let kept = now.nodes().iter().map(|seen| {
+            let old = before.nodes().iter().find(|old| old.node.id == seen.node.id).expect("the same nodes");
+            (&*seen.node.name, Arc::ptr_eq(&old.node, &seen.node))
+        });
+        assert_eq!(kept.collect::<Vec<_>>(), [("a", false), ("b", false), ("c", true)]);
+    }
+
+    #[tokio::test]
+    async fn other_intervals_hold_from_now_on() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let rare = builder().probe_interval(HOUR).lag_threshold(4 * HOUR);
+        let mut rounds = healthy(rare).await;
+        rounds.start_round();
+        reload(&mut rounds, builder().config().expect("valid"));
+        assert!(rounds.next <= Instant::now() + Duration::from_millis(250));
+    }
+
+    #[tokio::test]
+    async fn a_panic_forgets_neither_who_is_being_removed_nor_what_was_found() {
+        let monitor = monitor(builder());
+        let mut before = rounds(&monitor).await;
+        for (source, name) in ["d", "e"].into_iter().enumerate() {
+            before.apply(Command::Discovered { source, nodes: vec![spec(name)] });
+        }
+        let _removed = remove(&mut before, "b");
+        drop(before);
+        monitor.forget();
+        assert_eq!(monitor.topology.load().serving(), 0);
+
+        let mut after = rounds(&monitor).await;
+        assert_eq!(staying(&after), ["a", "c", "d", "e"]);
+        after.apply(Command::Discovered { source: 0, nodes: vec![] });
+        assert_eq!(staying(&after), ["a", "c", "e"]);
+    }
+
+    /// A router that reads from the only node that is listed, before anybody knows what it is.
+    #[tokio::test]
+    async fn nobody_reads_from_a_node_that_is_being_removed_before_it_was_probed() {
+        let mut rounds = rounds(&monitor(builder())).await;
+        let fallback = |rounds: &Rounds| rounds.topology.load().fallback().map(|node| node.name.to_string());
+        assert_eq!(fallback(&rounds).as_deref(), Some("a"));
+        let _removed = remove(&mut rounds, "a");
+        assert_eq!(fallback(&rounds).as_deref(), Some("b"));
+    }
+
+    /// A source that asks the deposed primary does not know the new one.
+    #[tokio::test]
+    async fn a_primary_that_does_not_answer_is_not_lost_to_one_that_was_deposed() {
+        let mut rounds = healthy(primary()).await;
+        rounds.apply(Command::Discovered { source: 0, nodes: vec![spec("d")] });
+        answer(&mut rounds, "d", false, 1);
+        fail(&mut rounds, "a");
+        answer(&mut rounds, "d", true, 2);
+        let writer = |rounds: &Rounds| {
+            let primary = rounds.primary.as_ref().map_err(|why| *why);
+            primary.map(|primary| primary.node.name.to_string())
+        };
+        assert_eq!(writer(&rounds).as_deref(), Ok("d"));
+        fail(&mut rounds, "d");
+        rounds.apply(Command::Discovered { source: 0, nodes: vec![] });
+        answer(&mut rounds, "a", true, 1);
+        assert_eq!(writer(&rounds), Err(NoPrimary::Deposed));
+        assert_eq!(staying(&rounds), ["a", "d"]);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_to_answer_while_it_is_being_removed_is_lost() {
+        let mut rounds = healthy(builder()).await;
+        let topology = Arc::clone(&rounds.topology);
+        let node = Arc::clone(&rounds.watched[1].node);
+        let _removed = remove(&mut rounds, "b");
+        assert_eq!(topology.lost(&node).now_or_never(), None, "its handles can be used");
+        let lost = tokio::spawn(async move { topology.lost(&node).await });
+        tokio::task::yield_now().await;
+        fail(&mut rounds, "b");
+        timeout(Duration::from_secs(1), lost).await.expect("at once").expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn a_weight_of_0_is_told_to_those_that_wait() {
+        let mut rounds = healthy(builder()).await;
+        let topology = Arc::clone(&rounds.topology);
+        let node = Arc::clone(&rounds.watched[1].node);
+        assert_eq!(rounds.fleet.view().nodes[1].serves, Service::Yes);
+        let left = tokio::spawn(async move { topology.left_service(&node).await });
+        tokio::task::yield_now().await;
+        rounds.apply(Command::SetWeight("b".into(), 0, oneshot::channel().0));
+        timeout(Duration::from_secs(1), left).await.expect("at once").expect("no panic");
     }
 }

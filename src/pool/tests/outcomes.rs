@@ -284,7 +284,7 @@ async fn a_dial_that_gets_no_answer_fails_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://app@{}/app", listener.local_addr().unwrap());
     let (pool, traffic) = pool(&url, Access::ReadOnly, 1);
-    let answer = pool.checkout(Limits { deadline: Instant::now() + SECOND / 10, dial: SECOND }).await;
+    let answer = pool.checkout(Limits { deadline: Instant::now(), dial: SECOND }).await;
     assert!(matches!(answer, Err(CheckoutError::Silent)), "{answer:?}");
     assert_eq!(traffic.tally().failed, 0, "the dial goes on");
     let answer = try_checkout(&pool).await;

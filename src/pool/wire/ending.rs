@@ -41,13 +41,13 @@ impl Wire {
         }
     }
 
-    /// Takes the connection away from its user, whose query fails at once, and says whether there was one and it was open.
+    /// Ends the connection, whoever uses it, and says whether it was open.
     pub(in crate::pool) fn sever(&self, runtime: &Handle) -> bool {
-        let severed = self.claim.load(Ordering::Acquire) == claim::LENT && self.hang_up();
-        if severed {
+        let open = self.hang_up();
+        if open {
             self.cancel_behind(runtime);
         }
-        severed
+        open
     }
 
     /// Has what is under way cancelled, in a task of its own: nobody will see an answer.
