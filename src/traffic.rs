@@ -1,14 +1,25 @@
 //! What real traffic shows of a node.
 
+mod fading;
+
+pub(crate) use fading::Fading;
+
 use crate::gauge::Gauge;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// A failure counts as an answer that took so long: longer than reads take, so that failing never looks fast.
+const FAILURE: Duration = Duration::from_secs(1);
 
 /// What happened to the work sent to one node. Its pools write it; the balance and the monitor read it.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     in_flight: Gauge,
+    latency: Fading,
+    failures: Fading,
     answered: AtomicU64,
     failed: AtomicU64,
     failed_in_a_row: AtomicU32,
@@ -38,16 +49,39 @@ impl Traffic {
         &self.in_flight
     }
 
-    /// The node answered a call: with rows, or with an error that is the caller's own.
-    pub(crate) fn answered(&self) {
+    /// What is in flight, and what failed lately as if it still were: a node that fails fast must not look idle.
+    pub(crate) fn load(&self) -> usize {
+        let in_flight = self.in_flight.value();
+        if self.failures.is_nothing() {
+            return in_flight;
+        }
+        in_flight + self.failures.value(Instant::now()).round() as usize
+    }
+
+    /// The peak of what calls took, in nanoseconds; nothing before the first one has ended.
+    ///
+    /// This is the peak EWMA of Finagle and tower, as it is when picks are more frequent than answers: there each pick counts as
+    /// an answer that took no time, so that of the average nothing is left but the peak, decayed.
+    pub(crate) fn latency(&self) -> &Fading {
+        &self.latency
+    }
+
+    /// The node answered a call after that time: with rows, or with an error that is the caller's own.
+    pub(crate) fn answered(&self, took: Duration, now: Instant) {
         self.answered.fetch_add(1, Relaxed);
         if self.failed_in_a_row.load(Relaxed) != 0 {
             self.failed_in_a_row.store(0, Relaxed);
         }
+        self.latency.observe(took.as_nanos() as f64, now);
+        // As much as is still seen of them: picks need no clock from here on.
+        self.failures.drop_below(0.5, now);
     }
 
     /// The node itself failed a call, or could not be connected to. Never for a full pool or a call that was cancelled.
     pub(crate) fn failed(&self) {
+        let now = Instant::now();
+        self.failures.add(1.0, now);
+        self.latency.observe(FAILURE.as_nanos() as f64, now);
         self.failed.fetch_add(1, Relaxed);
         self.failed_in_a_row.fetch_add(1, Relaxed);
         self.suspect();
@@ -64,11 +98,57 @@ impl Traffic {
         self.suspected.swap(false, Relaxed)
     }
 
+    /// The node is back in service: how fast it was, and what it failed before it left, says nothing of it now.
+    pub(crate) fn returned(&self) {
+        self.latency.clear();
+        self.failures.clear();
+    }
+
     pub(crate) fn tally(&self) -> Tally {
         Tally {
             answered: self.answered.load(Relaxed),
             failed: self.failed.load(Relaxed),
             failed_in_a_row: self.failed_in_a_row.load(Relaxed),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_count_as_load_until_they_have_faded() {
+        let traffic = Traffic::default();
+        let _read = traffic.in_flight().count();
+        assert_eq!(traffic.load(), 1);
+        (0..3).for_each(|_| traffic.failed());
+        assert_eq!(traffic.load(), 4);
+        advance(7 * SECOND).await;
+        assert_eq!(traffic.load(), 2);
+        traffic.answered(SECOND, Instant::now());
+        assert_eq!(traffic.load(), 2, "an answer takes nothing back");
+        advance(12 * SECOND).await;
+        assert_eq!(traffic.load(), 1);
+        assert!(!traffic.failures.is_nothing());
+        traffic.answered(SECOND, Instant::now());
+        assert!(traffic.failures.is_nothing(), "the clock is not needed any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failing_never_looks_fast() {
+        let traffic = Traffic::default();
+        traffic.failed();
+        let ms = || traffic.latency().value(Instant::now()) / 1e6;
+        assert!((ms() - 1000.0).abs() < 1.0, "{}", ms());
+        traffic.answered(2 * SECOND, Instant::now());
+        traffic.failed();
+        assert!(ms() > 1900.0, "{}", ms());
+        traffic.returned();
+        assert!(traffic.latency().is_nothing());
+        assert_eq!(traffic.load(), 0);
     }
 }
