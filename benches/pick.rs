@@ -1,4 +1,7 @@
 //! What choosing a replica costs: `cargo bench --bench pick`.
+//!
+//! Against the least that choosing can be: loading the topology, and counting. Both are measured in every round; what counts are
+//! the ratios within a round.
 
 mod spread;
 
@@ -8,10 +11,11 @@ use diesel_replicas::{Candidate, Candidates, LoadBalancing};
 use spread::Spread;
 use std::hint::black_box;
 use std::num::NonZeroU32;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 11;
-const PICKS: u32 = 400_000;
+const ROUNDS: usize = 201;
+const PICKS: u32 = 20_000;
 
 fn main() {
     // `cargo test --benches` runs this as well; there is nothing to test.
@@ -19,28 +23,52 @@ fn main() {
         return;
     }
     println!(
-        "pick from a topology of n candidates, with loading it, ns: median [min..max] of {ROUNDS} rounds"
+        "pick from a topology of n candidates, with loading it, and in relation to loading it and counting: \
+         median [min..max] of {ROUNDS} rounds"
     );
     for (name, how) in [
         ("round robin", LoadBalancing::RoundRobin),
         ("random", LoadBalancing::Random),
         ("least connections", LoadBalancing::LeastConnections),
         ("weighted", LoadBalancing::Weighted),
+        ("peak EWMA", LoadBalancing::PeakEwma),
     ] {
         for nodes in [2, 8] {
-            let weight = NonZeroU32::MIN;
-            let all = (0..nodes).map(|node| Candidate::new(format!("replica-{node}"), weight));
-            let candidates = ArcSwap::from_pointee(Candidates::new(all).expect("there are some"));
+            let candidates = ArcSwap::from_pointee(candidates(nodes));
             let strategy = how.clone().into_strategy(&mut SmallRng::seed_from_u64(7));
-            let rounds = (0..ROUNDS).map(|_| {
-                let started = Instant::now();
-                for _ in 0..PICKS {
+            let count = AtomicU64::new(0);
+            let mut rounds = [Vec::new(), Vec::new()];
+            for _ in 0..ROUNDS {
+                let pick = ns(|| {
                     let candidates = candidates.load();
                     black_box(strategy.pick(&candidates, &mut diesel_replicas::rand::rng()));
-                }
-                started.elapsed().as_nanos() as f64 / f64::from(PICKS)
-            });
-            println!("  {name:<18} {nodes} nodes  {}", Spread::of(rounds.collect()));
+                });
+                let least = ns(|| {
+                    black_box(candidates.load().len());
+                    black_box(count.fetch_add(1, Ordering::Relaxed));
+                });
+                rounds[0].push(pick);
+                rounds[1].push(pick / least);
+            }
+            let [pick, ratio] = rounds.map(Spread::of);
+            println!("  {name:<18} {nodes} nodes  {pick} ns, {ratio} times");
         }
     }
+}
+
+/// Replicas of which each takes longer than the one before.
+fn candidates(nodes: u32) -> Candidates {
+    let candidate = |node| {
+        let candidate = Candidate::new(format!("replica-{node}"), NonZeroU32::MIN);
+        candidate.with_latency(Duration::from_millis(1) * (1 + 3 * node))
+    };
+    Candidates::new((0..nodes).map(candidate)).expect("there are some")
+}
+
+fn ns(mut once: impl FnMut()) -> f64 {
+    let started = Instant::now();
+    for _ in 0..PICKS {
+        once();
+    }
+    started.elapsed().as_nanos() as f64 / f64::from(PICKS)
 }

@@ -1,19 +1,24 @@
 //! Which of several eligible replicas serves a read.
 //!
-//! Measuring is apart from choosing: the set of candidates is made once, when the topology changes, and holds a live gauge
+//! Measuring is apart from choosing: the set of candidates is made once, when the topology changes, and holds live gauges
 //! of the work on each node; a [`Strategy`] only chooses from it, on every read, without allocating or locking.
 
 mod least_connections;
+mod peak_ewma;
 mod random;
 mod round_robin;
+#[cfg(test)]
+mod simulation;
 mod weighted;
 
 use crate::traffic::Traffic;
 use least_connections::LeastConnections;
+use peak_ewma::PeakEwma;
 use rand::Rng;
 use random::Random;
 use round_robin::RoundRobin;
-use std::{fmt, num::NonZeroU32, ops::Deref, str::FromStr, sync::Arc};
+use std::{fmt, num::NonZeroU32, ops::Deref, str::FromStr, sync::Arc, time::Duration};
+use tokio::time::Instant;
 use weighted::Weighted;
 
 /// Chooses the replica for each read.
@@ -54,22 +59,27 @@ pub trait Strategy: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone)]
 pub struct Candidates {
     all: Box<[Candidate]>,
-    /// For each candidate the sum of the weights up to and including its own.
+    /// For each candidate the sum of the weights up to and including its own; empty if all weigh the same.
     cumulative: Box<[u64]>,
 }
 
 impl Candidates {
     /// The set of these candidates, or `None` if there are none: for tests of a strategy of one's own.
     pub fn new(candidates: impl IntoIterator<Item = Candidate>) -> Option<Self> {
-        let all: Box<[_]> = candidates.into_iter().collect();
-        let cumulative: Box<[_]> = all
-            .iter()
-            .scan(0, |sum, candidate: &Candidate| {
-                *sum += u64::from(candidate.weight());
-                Some(*sum)
-            })
-            .collect();
-        (!all.is_empty()).then_some(Self { all, cumulative })
+        let mut all: Box<[_]> = candidates.into_iter().collect();
+        let first = all.first()?.weight;
+        let mut total = 0;
+        let sums = all.iter().map(|candidate| {
+            total += u64::from(candidate.weight());
+            total
+        });
+        let cumulative: Box<[_]> = sums.collect();
+        let mean = total as f64 / all.len() as f64;
+        for candidate in &mut all {
+            candidate.per_read = mean / f64::from(candidate.weight());
+        }
+        let even = all.iter().all(|candidate| candidate.weight == first);
+        Some(Self { all, cumulative: if even { Box::default() } else { cumulative } })
     }
 
     /// What `strategy` chooses, as an index that is in range.
@@ -80,10 +90,22 @@ impl Candidates {
 
     /// The candidate that owns a point on the line from 0 to 2^64, of which each owns a share as large as its weight.
     fn at(&self, point: u64) -> usize {
-        let total = self.cumulative.last().copied().map_or(0, u128::from);
-        let offset = (u128::from(point) * total) >> 64;
-        self.cumulative.partition_point(|sum| u128::from(*sum) <= offset)
+        let Some(total) = self.cumulative.last() else { return scale(point, self.all.len() as u64) as usize };
+        let offset = scale(point, *total);
+        self.cumulative.partition_point(|sum| *sum <= offset)
     }
+
+    /// One candidate as at that point, and any of the others, if there are, as its lower half says.
+    fn two(&self, point: u64) -> (usize, usize) {
+        let (first, count) = (self.at(point), self.all.len());
+        let second = first + 1 + scale(point << 32, count as u64 - 1) as usize;
+        (first, if second < count { second } else { second - count })
+    }
+}
+
+/// From the line from 0 to 2^64 to one of that length.
+fn scale(point: u64, length: u64) -> u64 {
+    ((u128::from(point) * u128::from(length)) >> 64) as u64
 }
 
 impl Deref for Candidates {
@@ -99,6 +121,8 @@ impl Deref for Candidates {
 pub struct Candidate {
     name: Arc<str>,
     weight: NonZeroU32,
+    /// What a read in flight counts for, among the candidates of its set: the more, the lower its weight.
+    per_read: f64,
     traffic: Arc<Traffic>,
 }
 
@@ -108,9 +132,16 @@ impl Candidate {
         Self::counting(name.into(), weight, Arc::default())
     }
 
+    /// The replica after a call that took so long and has just ended: for tests of a strategy of one's own.
+    #[must_use]
+    pub fn with_latency(self, took: Duration) -> Self {
+        self.traffic.answered(took, Instant::now());
+        self
+    }
+
     /// The traffic is that of the node, seen live.
     pub(crate) fn counting(name: Arc<str>, weight: NonZeroU32, traffic: Arc<Traffic>) -> Self {
-        Self { name, weight, traffic }
+        Self { name, weight, per_read: 1.0, traffic }
     }
 
     /// The node's configured name, or its `host:port`.
@@ -127,11 +158,28 @@ impl Candidate {
     pub fn in_flight(&self) -> usize {
         self.traffic.in_flight().value()
     }
+
+    /// How much the node has to do: the reads in flight, and one more for each that the node failed lately, which fades within
+    /// half a minute or so. Without those a node that fails at once would look as if it had nothing to do.
+    pub fn load(&self) -> usize {
+        self.traffic.load()
+    }
+
+    /// The peak of how long calls on the node took, which fades: to about a third after 10 s, or after 20 calls that took less.
+    /// A call that the node failed counts as one of a second. `None` before the first call has ended.
+    ///
+    /// Reads the clock, which takes longer than all the rest of a pick.
+    pub fn latency(&self) -> Option<Duration> {
+        let latency = self.traffic.latency();
+        (!latency.is_nothing()).then(|| Duration::from_nanos(latency.value(Instant::now()) as u64))
+    }
 }
 
 /// How reads are spread over the replicas.
 ///
-/// Its text form, as in the environment, is `round_robin`, `random`, `least_connections` or `weighted`.
+/// Its text form, as in the environment, is `round_robin`, `random`, `least_connections`, `weighted` or `peak_ewma`.
+///
+/// All of them see the work of this router alone.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum LoadBalancing {
@@ -142,20 +190,26 @@ pub enum LoadBalancing {
     /// fall into step.
     Random,
     /// The one with the fewest reads in flight for its weight, in turn where several are equal. Adapts to slow nodes and
-    /// uneven queries; sees only the work of this router.
+    /// uneven queries. What a node failed counts as in flight for some seconds.
     LeastConnections,
     /// In proportion to the weights, interleaved smoothly: a node's turns are spread out and never bunched.
     Weighted,
+    /// Of any two the one that is likely to answer first: by the peak of what calls took lately, times the reads in flight for
+    /// the weight. Keeps off a node that is slow or fails, be it only now and then, once its calls take twice as long as elsewhere;
+    /// as long as the nodes are alike, it spreads by weight. For reads of about the same cost: one that takes very much longer
+    /// makes its node look slow for some seconds.
+    PeakEwma,
     /// A strategy of one's own.
     Custom(Arc<dyn Strategy>),
 }
 
 impl LoadBalancing {
-    const BUILT_IN: [(&str, Self); 4] = [
+    const BUILT_IN: [(&str, Self); 5] = [
         ("round_robin", Self::RoundRobin),
         ("random", Self::Random),
         ("least_connections", Self::LeastConnections),
         ("weighted", Self::Weighted),
+        ("peak_ewma", Self::PeakEwma),
     ];
 
     /// The names of the built-in strategies, for people.
@@ -171,6 +225,7 @@ impl LoadBalancing {
             Self::Random => Arc::new(Random),
             Self::LeastConnections => Arc::new(LeastConnections::starting_at(rng.next_u64())),
             Self::Weighted => Arc::new(Weighted::starting_at(rng.next_u64())),
+            Self::PeakEwma => Arc::new(PeakEwma::starting_at(rng.next_u64())),
             Self::Custom(strategy) => strategy,
         }
     }
@@ -201,19 +256,17 @@ impl std::error::Error for ParseLoadBalancingError {}
 #[cfg(test)]
 mod tests {
     use super::{Strategy, *};
-    use crate::gauge::Gauge;
     use proptest::{collection::vec, prelude::*};
     use rand::{SeedableRng, rngs::StdRng};
 
-    /// Candidates with these weights, and the gauges behind them.
-    pub(super) fn candidates(weights: &[u32]) -> (Candidates, Vec<Gauge>) {
+    /// Candidates with these weights, and the traffic behind them.
+    pub(super) fn candidates(weights: &[u32]) -> (Candidates, Vec<Arc<Traffic>>) {
         let nodes: Vec<_> = weights.iter().map(|_| Arc::<Traffic>::default()).collect();
-        let gauges = nodes.iter().map(|node| node.in_flight().clone()).collect();
-        let all = weights.iter().zip(nodes).enumerate().map(|(i, (weight, traffic))| {
+        let all = weights.iter().zip(&nodes).enumerate().map(|(i, (weight, traffic))| {
             let weight = NonZeroU32::new(*weight).expect("tests give weights over zero");
-            Candidate::counting(format!("replica-{i}").into(), weight, traffic)
+            Candidate::counting(format!("replica-{i}").into(), weight, Arc::clone(traffic))
         });
-        (Candidates::new(all).expect("tests give at least one"), gauges)
+        (Candidates::new(all).expect("tests give at least one"), nodes)
     }
 
     /// How often each candidate is picked.
@@ -262,6 +315,26 @@ mod tests {
             let offset = (u128::from(point) * sum(weights.len())) >> 64;
             prop_assert!(sum(i) <= offset && offset < sum(i + 1));
         }
+
+        #[test]
+        fn two_are_never_the_same(weights in vec(1..=u32::MAX, 2..40), point: u64) {
+            let (all, _) = candidates(&weights);
+            let (first, second) = all.two(point);
+            prop_assert_eq!(first, all.at(point));
+            prop_assert!(second != first && second < weights.len());
+        }
+    }
+
+    #[test]
+    fn the_second_of_two_is_any_of_the_others() {
+        let (one, _) = candidates(&[7]);
+        assert_eq!(one.two(u64::MAX), (0, 0));
+        let (four, _) = candidates(&[1, 1, 1, 1]);
+        let mut seconds = [0; 4];
+        for i in 0..3000 {
+            seconds[four.two((2 << 62) | (i * u64::from(u32::MAX) / 3000)).1] += 1;
+        }
+        assert!(seconds[2] == 0 && seconds.iter().all(|n| *n == 0 || (990..1010).contains(n)), "{seconds:?}");
     }
 
     #[test]
@@ -294,7 +367,7 @@ mod tests {
         let error = "least_conn".parse::<LoadBalancing>().expect_err("not a name");
         assert_eq!(
             error.to_string(),
-            "unknown load balancing: use one of round_robin, random, least_connections, weighted"
+            "unknown load balancing: use one of round_robin, random, least_connections, weighted, peak_ewma"
         );
     }
 }

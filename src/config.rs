@@ -73,8 +73,9 @@ impl NodeConfig {
         self
     }
 
-    /// The node's share of reads relative to the others, for [`LoadBalancing::Weighted`] and
-    /// [`LoadBalancing::LeastConnections`]. A node of weight 0 is watched but never picked. Default: 1.
+    /// The node's share of reads relative to the others, for [`LoadBalancing::Weighted`],
+    /// [`LoadBalancing::LeastConnections`] and [`LoadBalancing::PeakEwma`]. A node of weight 0 is watched but never picked.
+    /// Default: 1.
     #[must_use]
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = weight;

@@ -7,8 +7,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// Compares what is in flight for each weight; those that are equal take turns, so that idle nodes share evenly and
-/// simultaneous picks do not all fall on the same node.
+/// Compares what is in flight for each weight, failures of late included; those that are equal take turns, so that idle nodes
+/// share evenly and simultaneous picks do not all fall on the same node.
 #[derive(Debug)]
 pub(super) struct LeastConnections {
     next: AtomicU64,
@@ -36,6 +36,9 @@ impl Strategy for LeastConnections {
         if equal == 1 {
             return first;
         }
+        if equal == candidates.len() as u64 {
+            return (turn % equal) as usize;
+        }
         // The gauges move on meanwhile. Whoever is no longer equal is passed over, and the first was least a moment ago.
         let mut equals =
             (first..candidates.len()).filter(|i| Load::of(&candidates[*i]).compare(least).is_le());
@@ -43,21 +46,21 @@ impl Strategy for LeastConnections {
     }
 }
 
-/// What is in flight, divided by the weight. Both fit into 32 bits, so that products fit into 64.
+/// The load, divided by the weight. Both fit into 32 bits, so that products fit into 64.
 #[derive(Clone, Copy)]
 struct Load {
-    in_flight: u64,
+    load: u64,
     weight: u64,
 }
 
 impl Load {
     fn of(candidate: &Candidate) -> Self {
-        let in_flight = u32::try_from(candidate.in_flight()).unwrap_or(u32::MAX);
-        Self { in_flight: in_flight.into(), weight: candidate.weight().into() }
+        let load = u32::try_from(candidate.load()).unwrap_or(u32::MAX);
+        Self { load: load.into(), weight: candidate.weight().into() }
     }
 
     fn compare(self, other: Self) -> Ordering {
-        (self.in_flight * other.weight).cmp(&(other.in_flight * self.weight))
+        (self.load * other.weight).cmp(&(other.load * self.weight))
     }
 }
 
@@ -72,9 +75,9 @@ mod tests {
         #[test]
         fn the_pick_is_among_the_least_loaded(loads in vec((0..6usize, 1..5u32), 1..12), start: u64) {
             let weights: Vec<_> = loads.iter().map(|(_, weight)| *weight).collect();
-            let (candidates, gauges) = candidates(&weights);
+            let (candidates, nodes) = candidates(&weights);
             let _busy: Vec<_> =
-                loads.iter().zip(&gauges).flat_map(|((n, _), gauge)| (0..*n).map(|_| gauge.count())).collect();
+                loads.iter().zip(&nodes).flat_map(|((n, _), node)| (0..*n).map(|_| node.in_flight().count())).collect();
             let pick = LeastConnections::starting_at(start).pick(&candidates, &mut StdRng::seed_from_u64(1));
             let load = |(in_flight, weight): (usize, u32)| in_flight as f64 / f64::from(weight);
             prop_assert!(loads.iter().all(|other| load(loads[pick]) <= load(*other)));
@@ -83,14 +86,14 @@ mod tests {
         /// Reads that never end fill the nodes in proportion to their weights.
         #[test]
         fn lasting_work_ends_up_in_proportion_to_the_weights(weights in vec(1..8u32, 1..8), start: u64) {
-            let (candidates, gauges) = candidates(&weights);
+            let (candidates, nodes) = candidates(&weights);
             let strategy = LeastConnections::starting_at(start);
             let mut rng = StdRng::seed_from_u64(1);
             let rounds = 20;
             let total = weights.iter().sum::<u32>() * rounds;
-            let _busy: Vec<_> = (0..total).map(|_| gauges[strategy.pick(&candidates, &mut rng)].count()).collect();
-            for (gauge, weight) in gauges.iter().zip(&weights) {
-                prop_assert_eq!(gauge.value(), (weight * rounds) as usize);
+            let _busy: Vec<_> = (0..total).map(|_| nodes[strategy.pick(&candidates, &mut rng)].in_flight().count()).collect();
+            for (node, weight) in nodes.iter().zip(&weights) {
+                prop_assert_eq!(node.in_flight().value(), (weight * rounds) as usize);
             }
         }
 
@@ -98,8 +101,9 @@ mod tests {
         #[test]
         fn idle_nodes_share_evenly(busy in vec(any::<bool>(), 1..10), start in 0..u64::MAX / 2) {
             prop_assume!(busy.contains(&false));
-            let (candidates, gauges) = candidates(&vec![3; busy.len()]);
-            let _busy: Vec<_> = gauges.iter().zip(&busy).filter(|(_, busy)| **busy).map(|(g, _)| g.count()).collect();
+            let (candidates, nodes) = candidates(&vec![3; busy.len()]);
+            let busy_nodes = nodes.iter().zip(&busy).filter(|(_, busy)| **busy);
+            let _busy: Vec<_> = busy_nodes.map(|(node, _)| node.in_flight().count()).collect();
             let idle = busy.iter().filter(|busy| !**busy).count();
             let counts = tally(&LeastConnections::starting_at(start), &candidates, idle * 50, 1);
             for (count, busy) in counts.into_iter().zip(busy) {
@@ -110,8 +114,8 @@ mod tests {
 
     #[test]
     fn the_largest_loads_do_not_overflow() {
-        let most = Load { in_flight: u32::MAX.into(), weight: u32::MAX.into() };
+        let most = Load { load: u32::MAX.into(), weight: u32::MAX.into() };
         assert_eq!(most.compare(most), Ordering::Equal);
-        assert_eq!(most.compare(Load { in_flight: 0, weight: 1 }), Ordering::Greater);
+        assert_eq!(most.compare(Load { load: 0, weight: 1 }), Ordering::Greater);
     }
 }

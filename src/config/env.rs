@@ -21,7 +21,7 @@ impl Config {
     /// | `DB_READ_REPLICA_URLS` | URLs of the replicas, separated by commas; a comma inside a URL is written `%2C` | none |
     /// | `DB_READ_REPLICAS_ENABLED` | `true`, `1`, `on`, `yes` or `false`, `0`, `off`, `no`: whether replicas serve reads | `false` |
     /// | `DB_REPLICA_LAG_THRESHOLD_MS` | milliseconds; see [`lag_threshold`](RouterBuilder::lag_threshold) | `1000` |
-    /// | `DB_LOAD_BALANCING` | `round_robin`, `random`, `least_connections` or `weighted` | `round_robin` |
+    /// | `DB_LOAD_BALANCING` | `round_robin`, `random`, `least_connections`, `weighted` or `peak_ewma` | `round_robin` |
     /// | `DB_READ_FALLBACK` | `primary` or `fail`: see [`Fallback`] | `primary` |
     /// | `DB_POOL_SIZE` | connections in each pool; see [`pool_size`](RouterBuilder::pool_size) | `10` |
     /// | `DB_CHECKOUT_TIMEOUT_MS` | milliseconds; see [`checkout_timeout`](RouterBuilder::checkout_timeout) | `5000` |
@@ -360,7 +360,7 @@ mod tests {
             ("DB_REPLICA_LAG_THRESHOLD_MS", "0 ms is out of range; wanted: from 1 to 86400000 milliseconds"),
             (
                 "DB_LOAD_BALANCING",
-                "names no load balancing; wanted: one of round_robin, random, least_connections, weighted",
+                "names no load balancing; wanted: one of round_robin, random, least_connections, weighted, peak_ewma",
             ),
             ("DB_READ_FALLBACK", "names no fallback; wanted: one of primary, fail"),
             ("DB_POOL_SIZE", "is not a number that can be used; wanted: a whole number of connections"),
