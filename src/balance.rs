@@ -1,7 +1,8 @@
 //! Which of several eligible replicas serves a read.
 //!
 //! Measuring is apart from choosing: the set of candidates is made once, when the topology changes, and holds live gauges
-//! of the work on each node; a [`Strategy`] only chooses from it, on every read, without allocating or locking.
+//! of the work on each node; a [`Strategy`] only chooses from it, on every read, without allocating or locking. What holds
+//! for all strategies alike, that a replica just back is brought in slowly, is done around them by the [`Roster`].
 
 mod least_connections;
 mod peak_ewma;
@@ -9,7 +10,10 @@ mod random;
 mod round_robin;
 #[cfg(test)]
 mod simulation;
+mod slow_start;
 mod weighted;
+
+pub(crate) use slow_start::Roster;
 
 use crate::traffic::Traffic;
 use least_connections::LeastConnections;
@@ -23,7 +27,8 @@ use weighted::Weighted;
 
 /// Chooses the replica for each read.
 ///
-/// One value serves one router for as long as it lives; the candidates change under it as replicas come and go.
+/// One value serves one router for as long as it lives; the candidates change under it as replicas come and go. A replica that
+/// is just back is left out of some of the sets, of ever fewer as its slow start goes on.
 ///
 /// # Example: prefer nodes of the own zone
 ///
@@ -121,7 +126,7 @@ impl Deref for Candidates {
 pub struct Candidate {
     name: Arc<str>,
     weight: NonZeroU32,
-    /// What a read in flight counts for, among the candidates of its set: the more, the lower its weight.
+    /// What a read in flight counts for among the candidates of its set: the lower the weight, the more.
     per_read: f64,
     traffic: Arc<Traffic>,
 }
@@ -179,7 +184,7 @@ impl Candidate {
 ///
 /// Its text form, as in the environment, is `round_robin`, `random`, `least_connections`, `weighted` or `peak_ewma`.
 ///
-/// All of them see the work of this router alone.
+/// All of them see the work of this router alone. A replica that is just back gets its share little by little with each of them.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum LoadBalancing {

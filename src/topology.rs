@@ -1,6 +1,6 @@
 //! Which nodes there are and what is known of them: one immutable snapshot, replaced as a whole.
 
-use crate::balance::{Candidate, Candidates, Strategy};
+use crate::balance::{Candidate, Roster, Strategy};
 use crate::health::{HealthState, Lag, Reason};
 use crate::pool::Pool;
 use crate::traffic::Traffic;
@@ -8,7 +8,9 @@ use arc_swap::{ArcSwap, Guard};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// What a node is to the router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,8 +81,8 @@ pub(crate) struct Topology {
 #[derive(Debug, Clone)]
 pub(crate) struct Serving {
     nodes: Vec<Arc<Node>>,
-    /// Parallel to `nodes`; `None` when there are none.
-    candidates: Option<Candidates>,
+    /// Parallel to `nodes`.
+    roster: Roster,
 }
 
 impl Latest {
@@ -139,13 +141,14 @@ impl Topology {
 impl Serving {
     /// A node of weight 0 serves never, not even as the last one.
     fn new(nodes: impl Iterator<Item = Arc<Node>>) -> Self {
+        let now = Instant::now();
         let weighted = |node: Arc<Node>| {
             let weight = NonZeroU32::new(node.weight)?;
             let candidate = Candidate::counting(Arc::clone(&node.name), weight, Arc::clone(&node.traffic));
-            Some((node, candidate))
+            Some((node, (candidate, now)))
         };
-        let (nodes, candidates): (_, Vec<_>) = nodes.filter_map(weighted).unzip();
-        Self { nodes, candidates: Candidates::new(candidates) }
+        let (nodes, items): (_, Vec<_>) = nodes.filter_map(weighted).unzip();
+        Self { nodes, roster: Roster::new(items, Duration::ZERO, now) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -162,7 +165,7 @@ impl Serving {
 
     /// The node that the strategy chooses; `None` when there is none to choose from.
     pub(crate) fn pick(&self, strategy: &dyn Strategy) -> Option<&Arc<Node>> {
-        let index = self.candidates.as_ref()?.pick(strategy, &mut rand::rng());
+        let index = self.roster.pick(strategy, &mut rand::rng())?;
         self.nodes.get(index)
     }
 
