@@ -126,7 +126,7 @@ impl Deref for Candidates {
 pub struct Candidate {
     name: Arc<str>,
     weight: NonZeroU32,
-    /// What a read in flight counts for, among the candidates of its set: the more, the lower its weight.
+    /// What a read in flight counts for among the candidates of its set: the lower the weight, the more.
     per_read: f64,
     traffic: Arc<Traffic>,
 }
@@ -339,7 +339,7 @@ mod tests {
         for i in 0..3000 {
             seconds[four.two((2 << 62) | (i * u64::from(u32::MAX) / 3000)).1] += 1;
         }
-        assert_eq!(seconds, [1000, 1000, 0, 1000]);
+        assert!(seconds[2] == 0 && seconds.iter().all(|n| *n == 0 || (990..1010).contains(n)), "{seconds:?}");
     }
 
     #[test]

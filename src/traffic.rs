@@ -130,3 +130,43 @@ impl Traffic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_count_as_load_until_they_have_faded() {
+        let traffic = Traffic::default();
+        let _read = traffic.in_flight().count();
+        assert_eq!(traffic.load(), 1);
+        (0..3).for_each(|_| traffic.failed());
+        assert_eq!(traffic.load(), 4);
+        advance(7 * SECOND).await;
+        assert_eq!(traffic.load(), 2);
+        traffic.answered(SECOND, Instant::now());
+        assert_eq!(traffic.load(), 2, "an answer takes nothing back");
+        advance(12 * SECOND).await;
+        assert_eq!(traffic.load(), 1);
+        assert!(!traffic.failures.is_nothing());
+        traffic.answered(SECOND, Instant::now());
+        assert!(traffic.failures.is_nothing(), "the clock is not needed any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failing_never_looks_fast() {
+        let traffic = Traffic::default();
+        traffic.failed();
+        let ms = || traffic.latency().value(Instant::now()) / 1e6;
+        assert!((ms() - 1000.0).abs() < 1.0, "{}", ms());
+        traffic.answered(2 * SECOND, Instant::now());
+        traffic.failed();
+        assert!(ms() > 1900.0, "{}", ms());
+        traffic.returned();
+        assert!(traffic.latency().is_nothing());
+        assert_eq!(traffic.load(), 0);
+    }
+}

@@ -115,14 +115,14 @@ mod tests {
         (Roster::new(items.collect(), RAMP, now), traffic)
     }
 
-    /// The share of each node in a hundred thousand picks, while the last so many reads are in flight.
+    /// The share of each node in ten thousand picks, while the last so many reads are in flight.
     fn shares(
         how: &LoadBalancing,
         (roster, traffic): &(Roster, Vec<Arc<Traffic>>),
         now: Instant,
         in_flight: usize,
     ) -> Vec<f64> {
-        const PICKS: usize = 100_000;
+        const PICKS: usize = 10_000;
         let mut rng = StdRng::seed_from_u64(11);
         let strategy = how.clone().into_strategy(&mut rng);
         let (mut counts, mut reads) = (vec![0_usize; traffic.len()], VecDeque::new());
@@ -162,12 +162,12 @@ mod tests {
                     let nodes = [(weights[0], 60_000), (weights[1], ms), (weights[2], 60_000)];
                     shares(&how, &roster(&nodes, now), now, in_flight)
                 };
-                let over_time: Vec<_> = (0..=10).map(|second| share(second * 1000)[1]).collect();
+                let over_time: Vec<_> = (0..=10).step_by(2).map(|second| share(second * 1000)[1]).collect();
                 let case = format!("{name} {weights:?} with {in_flight} in flight: {over_time:?}");
                 let full = share(60_000)[1];
                 assert!(over_time[0] < 0.4 * full, "{case}");
-                assert!(over_time.windows(2).all(|pair| pair[1] > pair[0] - 0.01), "{case}");
-                assert!((over_time[10] - full).abs() < 0.01, "{case}");
+                assert!(over_time.windows(2).all(|pair| pair[1] > pair[0] - 0.02), "{case}");
+                assert!((over_time[5] - full).abs() < 0.02, "{case}");
             }
         }
     }
@@ -178,15 +178,23 @@ mod tests {
         let now = Instant::now();
         for (name, how) in every_strategy() {
             let shares = shares(&how, &roster(&[(1, 60_000), (1, 3_000), (1, 60_000)], now), now, 0);
-            assert!((shares[0] - shares[2]).abs() < 0.01, "{name}: {shares:?}");
+            assert!((shares[0] - shares[2]).abs() < 0.03, "{name}: {shares:?}");
         }
     }
 
     #[test]
     fn the_chance_is_linear_in_time() {
         let now = Instant::now();
-        for (served_ms, chance) in [(0, 0.1), (1_000, 0.19), (5_000, 0.55), (9_000, 0.91), (10_000, 1.0)] {
-            let (roster, _) = roster(&[(1, 10_000), (1, served_ms)], now);
+        for (first_ms, served_ms, chance) in [
+            (10_000, 0, 0.1),
+            (10_000, 1_000, 0.19),
+            (10_000, 5_000, 0.55),
+            (10_000, 9_000, 0.91),
+            (10_000, 10_000, 1.0),
+            // In relation to the one that serves for longest, even if that is warming up itself.
+            (5_000, 0, 0.1 / 0.55),
+        ] {
+            let (roster, _) = roster(&[(1, first_ms), (1, served_ms)], now);
             let mut rng = StdRng::seed_from_u64(5);
             let admitted = |_: &u32| roster.warm_up.as_ref().is_none_or(|it| it.admitted(now, &mut rng) == 1);
             let share = (0..20_000).filter(admitted).count() as f64 / 20_000.0;
@@ -202,7 +210,7 @@ mod tests {
             let (all, traffic) = roster(&[(1, served_ms); 3], now);
             assert!(all.warm_up.is_none());
             let shares = shares(&LoadBalancing::Random, &(all, traffic), now, 0);
-            assert!(shares.iter().all(|share| (share - 1.0 / 3.0).abs() < 0.01), "{shares:?}");
+            assert!(shares.iter().all(|share| (share - 1.0 / 3.0).abs() < 0.02), "{shares:?}");
         }
     }
 

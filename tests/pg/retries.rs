@@ -220,7 +220,8 @@ async fn a_write_whose_statement_failed_is_not_taken_for_a_success() {
     });
     let error = swallowed.await.unwrap_err();
     assert!(matches!(&error, Failed::Query(error) if error.to_string().contains("rolled back")), "{error:?}");
-    let bodies = notes::table.select(notes::body).load::<String>(&mut router.read().await.unwrap());
+    let mut conn = router.read().await.unwrap();
+    let bodies = notes::table.select(notes::body).load::<String>(&mut conn);
     assert_eq!(bodies.await.unwrap(), ["first"]);
 }
 
