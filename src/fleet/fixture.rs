@@ -8,7 +8,7 @@ use crate::traffic::Tally;
 use std::time::Duration;
 use tokio::time::Instant;
 
-pub(super) fn ms(millis: u64) -> Duration {
+pub(super) const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
