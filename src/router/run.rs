@@ -169,7 +169,7 @@ where
 {
     AnsiTransactionManager::begin_transaction(&mut **conn).await?;
     // Boxed, so that the whole call is `Send` also where the error is a trait object.
-    let error = match write(&mut **conn).boxed().await {
+    let error = match write(conn).boxed().await {
         // To `COMMIT` the server would answer that it has rolled back, which Diesel takes for success.
         Ok(_) if has_failed(conn).await => rolled_back().into(),
         Ok(value) => {

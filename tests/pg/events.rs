@@ -39,7 +39,9 @@ impl<S: Subscriber> Layer<S> for Listener {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Texts(Fields::from([("level".to_owned(), event.metadata().level().to_string())]));
         event.record(&mut fields);
-        if fields.0.get("message").is_some_and(|message| message == "node health changed") {
+        if fields.0["level"] != "DEBUG"
+            && fields.0.get("message").is_some_and(|message| message == "node health changed")
+        {
             TOLD.lock().unwrap().push((thread::current().id(), fields.0));
         }
     }

@@ -1,5 +1,6 @@
 //! What must hold.
 
+use super::super::roster::View;
 use super::super::*;
 use super::driver::{Entry, Sim, is_ours};
 use super::world::{Answer, OURS};
