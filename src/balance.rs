@@ -166,8 +166,8 @@ impl Candidate {
 
     /// How much the node has to do: the reads in flight, and one more for each that the node failed lately, which fades within
     /// half a minute or so. Without those a node that fails at once would look as if it had nothing to do.
-    pub fn load(&self) -> usize {
-        self.traffic.load()
+    pub fn work(&self) -> usize {
+        self.traffic.work()
     }
 
     /// The peak of how long calls on the node took, which fades: to about a third after 10 s, or after 20 calls that took less.
