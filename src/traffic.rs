@@ -18,6 +18,7 @@ const FAILURE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     in_flight: Gauge,
+    waiting: Gauge,
     reads: AtomicU64,
     writes: AtomicU64,
     latency: Fading,
@@ -67,13 +68,19 @@ impl Traffic {
         &self.in_flight
     }
 
-    /// What is in flight, and what failed lately as if it still were: a node that fails fast must not look idle.
+    /// Requests that wait for one of the node's connections.
+    pub(crate) fn waiting(&self) -> &Gauge {
+        &self.waiting
+    }
+
+    /// What is in flight or waits to be, and what failed lately as if it still were: a node with a queue must not look as good as
+    /// one without, nor a node that fails fast as if it were idle.
     pub(crate) fn work(&self) -> usize {
-        let in_flight = self.in_flight.value();
+        let work = self.in_flight.value() + self.waiting.value();
         if self.failures.is_nothing() {
-            return in_flight;
+            return work;
         }
-        in_flight + self.failures.value(Instant::now()).round() as usize
+        work + self.failures.value(Instant::now()).round() as usize
     }
 
     /// The peak of what calls took, in nanoseconds; nothing before the first one has ended.
