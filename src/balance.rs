@@ -164,10 +164,11 @@ impl Candidate {
         self.traffic.in_flight().value()
     }
 
-    /// How much the node has to do: the reads in flight, and one more for each that the node failed lately, which fades within
-    /// half a minute or so. Without those a node that fails at once would look as if it had nothing to do.
-    pub fn load(&self) -> usize {
-        self.traffic.load()
+    /// How much the node has to do: the reads in flight, those that wait for one of its connections, and one more for each that
+    /// the node failed lately, which fades within half a minute or so. Without the last a node that fails at once would look as
+    /// if it had nothing to do.
+    pub fn work(&self) -> usize {
+        self.traffic.work()
     }
 
     /// The peak of how long calls on the node took, which fades: to about a third after 10 s, or after 20 calls that took less.
@@ -195,7 +196,7 @@ pub enum LoadBalancing {
     /// fall into step.
     Random,
     /// The one with the fewest reads in flight for its weight, in turn where several are equal. Adapts to slow nodes and
-    /// uneven queries. What a node failed counts as in flight for some seconds.
+    /// uneven queries. What waits for a connection counts as in flight, and so, for some seconds, does what the node failed.
     LeastConnections,
     /// In proportion to the weights, interleaved smoothly: a node's turns are spread out and never bunched.
     Weighted,

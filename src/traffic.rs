@@ -18,6 +18,7 @@ const FAILURE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     in_flight: Gauge,
+    waiting: Gauge,
     reads: AtomicU64,
     writes: AtomicU64,
     latency: Fading,
@@ -67,13 +68,19 @@ impl Traffic {
         &self.in_flight
     }
 
-    /// What is in flight, and what failed lately as if it still were: a node that fails fast must not look idle.
-    pub(crate) fn load(&self) -> usize {
-        let in_flight = self.in_flight.value();
+    /// Requests that wait for one of the node's connections.
+    pub(crate) fn waiting(&self) -> &Gauge {
+        &self.waiting
+    }
+
+    /// What is in flight or waits to be, and what failed lately as if it still were: a node with a queue must not look as good as
+    /// one without, nor a node that fails fast as if it were idle.
+    pub(crate) fn work(&self) -> usize {
+        let work = self.in_flight.value() + self.waiting.value();
         if self.failures.is_nothing() {
-            return in_flight;
+            return work;
         }
-        in_flight + self.failures.value(Instant::now()).round() as usize
+        work + self.failures.value(Instant::now()).round() as usize
     }
 
     /// The peak of what calls took, in nanoseconds; nothing before the first one has ended.
@@ -139,18 +146,18 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn failures_count_as_load_until_they_have_faded() {
+    async fn failures_count_as_work_until_they_have_faded() {
         let traffic = Traffic::default();
         let _read = traffic.in_flight().count();
-        assert_eq!(traffic.load(), 1);
+        assert_eq!(traffic.work(), 1);
         (0..3).for_each(|_| traffic.failed());
-        assert_eq!(traffic.load(), 4);
+        assert_eq!(traffic.work(), 4);
         advance(7 * SECOND).await;
-        assert_eq!(traffic.load(), 2);
+        assert_eq!(traffic.work(), 2);
         traffic.answered(SECOND, Instant::now());
-        assert_eq!(traffic.load(), 2, "an answer takes nothing back");
+        assert_eq!(traffic.work(), 2, "an answer takes nothing back");
         advance(12 * SECOND).await;
-        assert_eq!(traffic.load(), 1);
+        assert_eq!(traffic.work(), 1);
         assert!(!traffic.failures.is_nothing());
         traffic.answered(SECOND, Instant::now());
         assert!(traffic.failures.is_nothing(), "the clock is not needed any more");
@@ -167,6 +174,6 @@ mod tests {
         assert!(ms() > 1900.0, "{}", ms());
         traffic.returned();
         assert!(traffic.latency().is_nothing());
-        assert_eq!(traffic.load(), 0);
+        assert_eq!(traffic.work(), 0);
     }
 }

@@ -7,8 +7,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// Compares what is in flight for each weight, failures of late included; those that are equal take turns, so that idle nodes
-/// share evenly and simultaneous picks do not all fall on the same node.
+/// Compares the work for each weight; those that are equal take turns, so that idle nodes share evenly and simultaneous picks do
+/// not all fall on the same node.
 #[derive(Debug)]
 pub(super) struct LeastConnections {
     next: AtomicU64,
@@ -46,21 +46,21 @@ impl Strategy for LeastConnections {
     }
 }
 
-/// The load, divided by the weight. Both fit into 32 bits, so that products fit into 64.
+/// The work, divided by the weight. Both fit into 32 bits, so that products fit into 64.
 #[derive(Clone, Copy)]
 struct Load {
-    load: u64,
+    work: u64,
     weight: u64,
 }
 
 impl Load {
     fn of(candidate: &Candidate) -> Self {
-        let load = u32::try_from(candidate.load()).unwrap_or(u32::MAX);
-        Self { load: load.into(), weight: candidate.weight().into() }
+        let work = u32::try_from(candidate.work()).unwrap_or(u32::MAX);
+        Self { work: work.into(), weight: candidate.weight().into() }
     }
 
     fn compare(self, other: Self) -> Ordering {
-        (self.load * other.weight).cmp(&(other.load * self.weight))
+        (self.work * other.weight).cmp(&(other.work * self.weight))
     }
 }
 
@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn the_largest_loads_do_not_overflow() {
-        let most = Load { load: u32::MAX.into(), weight: u32::MAX.into() };
+        let most = Load { work: u32::MAX.into(), weight: u32::MAX.into() };
         assert_eq!(most.compare(most), Ordering::Equal);
-        assert_eq!(most.compare(Load { load: 0, weight: 1 }), Ordering::Greater);
+        assert_eq!(most.compare(Load { work: 0, weight: 1 }), Ordering::Greater);
     }
 }

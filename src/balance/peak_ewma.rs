@@ -43,11 +43,11 @@ impl Strategy for PeakEwma {
     }
 }
 
-/// Compares latency × (1 + load / weight), where the mean weight is 1: with equal weights the usual latency × (load + 1). Idle nodes
+/// Compares latency × (1 + work / weight), where the mean weight is 1: with equal weights the usual latency × (work + 1). Idle nodes
 /// of different weights cost the same; what they get is as their chances to be the first of two.
 fn is_cheaper(one: &Candidate, other: &Candidate) -> bool {
-    let work = |candidate: &Candidate| 1.0 + candidate.load() as f64 * candidate.per_read;
-    work(one) * times_as_slow(one, other) < work(other)
+    let queue = |candidate: &Candidate| 1.0 + candidate.work() as f64 * candidate.per_read;
+    queue(one) * times_as_slow(one, other) < queue(other)
 }
 
 fn times_as_slow(one: &Candidate, other: &Candidate) -> f64 {
@@ -74,7 +74,7 @@ mod tests {
         (0..reads).map(|_| node.in_flight().count()).collect()
     }
 
-    /// How much a second candidate is given of two with that latency and load.
+    /// How much a second candidate is given of two with that latency and work.
     fn share(latencies: [Option<Duration>; 2], reads: [usize; 2]) -> f64 {
         let (candidates, nodes) = candidates(&[1, 1]);
         let now = Instant::now();

@@ -54,6 +54,7 @@ impl Pool {
     /// A dropped call leaves the queue, and gives back what it had got.
     pub(crate) async fn checkout(&self, limits: Limits) -> Result<Lease, CheckoutError> {
         let shared = &self.shared;
+        let _waiting = shared.traffic.waiting().count();
         let permit = match shared.gate.try_enter() {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return Err(CheckoutError::Closed),

@@ -3,9 +3,12 @@
 use crate::proxy::{Proxy, port};
 use crate::support::{self, notes, until, until_async};
 use diesel::prelude::*;
-use diesel_replicas::{Error, HealthState, NodeConfig, Router, RunQueryDsl};
+use diesel_replicas::{Candidates, Error, HealthState, NodeConfig, Router, RunQueryDsl, Strategy};
 use futures_util::future::join_all;
+use futures_util::poll;
 use pg_cluster::{Cluster, Node};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -58,6 +61,38 @@ async fn an_idle_connection_that_the_server_killed_is_not_handed_out() {
             assert_eq!((&*node, count), (primary.name(), 1));
         }
     }
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_a_connection_are_work() {
+    /// Keeps the work that it last saw.
+    #[derive(Debug, Clone, Default)]
+    struct Watching(Arc<AtomicUsize>);
+
+    impl Strategy for Watching {
+        fn pick(&self, candidates: &Candidates, _: &mut dyn diesel_replicas::rand::Rng) -> usize {
+            self.0.store(candidates[0].work(), Relaxed);
+            0
+        }
+    }
+
+    let cluster = support::cluster(1).await;
+    let watching = Watching::default();
+    let builder = support::builder(&cluster).pool_size(1).strategy(watching.clone());
+    let router = support::ready(builder).await;
+    let work = || AtomicUsize::load(&watching.0, Relaxed);
+
+    let conn = router.read().await.unwrap();
+    let mut waiting = Vec::new();
+    for others in 1..=3 {
+        let mut request = router.read().into_future();
+        assert!(poll!(&mut request).is_pending());
+        assert_eq!(work(), others, "one has the connection, the rest wait for it");
+        waiting.push(request);
+    }
+    drop((conn, waiting));
+    let _conn = router.read().await.unwrap();
+    assert_eq!(work(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
