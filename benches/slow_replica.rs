@@ -4,6 +4,8 @@
 //! `cargo bench --bench slow_replica`. All strategies run in one process against one cluster, in rounds, in an order that rotates
 //! from round to round; what counts are the ratios within a round, given as median and range over all rounds.
 
+#![allow(missing_docs, reason = "a program has no outside")]
+
 mod spread;
 
 use diesel::prelude::*;
