@@ -241,7 +241,7 @@ impl Fleet {
     /// Whether the answer counts at once. It does not if it looks like that of a second primary, and may well be of the same one:
     /// restarted, and seen first through another entry than the one that writes go to.
     ///
-    /// If that one shows a restart, what the others have shown of the server is of the past.
+    /// If that one shows a restart, that others have shown the server to be writable is of the past.
     fn is_settled(&mut self, index: usize, observation: &Observation) -> bool {
         let Some(term) = self.election.term() else { return true };
         let Member { listed: Listed { id, .. }, seen, .. } = &self.members[index];
@@ -249,7 +249,7 @@ impl Fleet {
         let Some(before) = before.filter(|before| *before != observation.identity) else { return true };
         let mut others = self.members.iter_mut().filter(|other| {
             let seen = other.seen.as_ref().filter(|_| other.present && other.listed.id != id);
-            seen.is_some_and(|seen| seen.identity == before)
+            seen.is_some_and(|seen| seen.identity == before && !seen.in_recovery)
         });
         if id == term.node {
             others.for_each(|other| other.present = false);
