@@ -111,7 +111,7 @@ enum Cluster {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Term {
     pub(super) node: NodeId,
-    pub(super) timeline: Option<u32>,
+    timeline: Option<u32>,
 }
 
 impl Default for Election {

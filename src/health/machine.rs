@@ -143,7 +143,8 @@ impl NodeHealth {
                 _ => false,
             };
             match outcome {
-                ProbeOutcome::Primary => this.good(policy, Reason::Writable),
+                // Writes go to it at once.
+                ProbeOutcome::Primary => this.set(HealthState::Healthy, Reason::Writable),
                 ProbeOutcome::Standby(lag) => this.standby(policy, lag),
                 ProbeOutcome::Astray(reason) => match this.state {
                     HealthState::Unproven => this.set(HealthState::Unproven, reason),
@@ -503,7 +504,6 @@ mod tests {
             (Refused, Unreachable),
             (Ejected, Unreachable),
         ];
-        let promoted = [good[0], good[1], good[2], good[3], good[4], (Healthy, Healthy)];
         let rows: [Row; 17] = [
             ("no lag", || at_most(0), good),
             ("at recovery", || at_most(500), good),
@@ -521,7 +521,7 @@ mod tests {
             ("timed out", timeout, unanswered),
             ("timed out twice", || timed_out(2), out(Unreachable)),
             ("full", full, unanswered),
-            ("primary", primary, promoted),
+            ("primary", primary, out(Healthy)),
         ];
         for (name, outcome, expected) in rows {
             for (state, expected) in STATES.into_iter().zip(expected) {
@@ -562,6 +562,8 @@ mod tests {
             deposed(),
             primary(),
             primary(),
+            astray(),
+            primary(),
         ] {
             told.extend(watch.observe(probe).map(|t| format!("{} to {}: {}", t.from, t.to, t.reason)));
         }
@@ -581,6 +583,8 @@ mod tests {
                 "lagging to lagging: lag of at most 10 ms is to be confirmed by the next probe",
                 "lagging to refused: writable, but on timeline 1 while the primary is on 2",
                 "refused to healthy: answers and is writable",
+                "healthy to lagging: not known to follow the primary to timeline 2: seen on 1 so far",
+                "lagging to healthy: answers and is writable",
                 "healthy to ejected: failed 5 calls in a row",
                 "ejected to draining: being removed",
             ]
@@ -658,7 +662,7 @@ mod tests {
         let policy = HealthPolicy { probes_to_recover: 3, timeouts_to_unreachable: 4, ..Default::default() };
         let mut watch = after_with(policy, [at_most(10), timeout(), timed_out(2)]);
         assert_eq!(watch.node.state(), Healthy);
-        let states = [timeout(), at_most(10), primary(), at_most(10)].map(|probe| watch.then(probe));
+        let states = [timeout(), at_most(10), at_most(10), at_most(10)].map(|probe| watch.then(probe));
         assert_eq!(states, [Unreachable, Unreachable, Unreachable, Healthy]);
         watch.policy.probes_to_recover = 1;
         watch.policy.timeouts_to_unreachable = 1;
@@ -956,7 +960,7 @@ mod tests {
                             prop_assert_ne!(shown, Healthy, "serving with lag over the threshold");
                         }
                     }
-                    ProbeOutcome::Primary => {}
+                    ProbeOutcome::Primary => prop_assert_eq!(state, Healthy),
                 }
 
                 // Nobody serves before the time of its ejection is over.
@@ -966,7 +970,7 @@ mod tests {
                 // Nobody starts to serve without proof, and nobody returns on less than two good probes in a row.
                 if shown == Healthy && !matches!(before, Healthy | Ejected) {
                     prop_assert!(bound(last).is_some_and(|bound| bound <= ms(1000)));
-                    if before != Unproven {
+                    if before != Unproven && !matches!(last, ProbeOutcome::Primary) {
                         prop_assert!(is_good(last) && previous.is_some_and(is_good));
                     }
                 }

@@ -191,6 +191,7 @@ impl Sim {
         let entry = entry.ok_or_else(|| TestCaseError::fail("it is gone"))?;
         let last = entry.last.as_ref().ok_or_else(|| TestCaseError::fail("nothing is known of it"))?;
         prop_assert!(self.answers(entry) && !entry.leaves, "it is as good as gone");
+        prop_assert_eq!((entry.role, entry.health), (Role::Primary, HealthState::Healthy));
         prop_assert!(is_ours(last) && !last.seen.in_recovery, "it takes no writes of ours");
         prop_assert!(servers(&self.writable(true), last.seen.timeline) <= 1, "it is not the only one");
         let term = Term { node: id, timeline: last.seen.timeline };

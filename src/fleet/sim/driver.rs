@@ -275,7 +275,8 @@ impl Sim {
             before.map(|before| before.seen.identity).filter(|before| *before != answer.seen.identity);
         let (Some(before), Some(term)) = (before, self.term) else { return };
         let shows_before = |other: &Entry| {
-            self.answers(other) && other.last.as_ref().is_some_and(|last| last.seen.identity == before)
+            let last = other.last.as_ref().filter(|_| self.answers(other)).map(|last| &last.seen);
+            last.is_some_and(|seen| seen.identity == before && !seen.in_recovery)
         };
         let siblings = (0..self.entries.len()).filter(|other| shows_before(&self.entries[*other]));
         let siblings: Vec<_> = siblings.collect();
