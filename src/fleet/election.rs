@@ -111,7 +111,7 @@ enum Cluster {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Term {
     pub(super) node: NodeId,
-    timeline: Option<u32>,
+    pub(super) timeline: Option<u32>,
 }
 
 impl Default for Election {
