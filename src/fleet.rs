@@ -7,6 +7,8 @@ mod election;
 #[cfg(test)]
 mod fixture;
 mod roster;
+#[cfg(test)]
+mod sim;
 
 pub(crate) use election::{NoPrimary, Writer};
 pub(crate) use roster::{NodeView, Service};
