@@ -266,7 +266,7 @@ impl Fleet {
         let (id, before) = (*id, seen.as_ref().map(|seen| seen.identity));
         let Some(before) = before.filter(|before| *before != observation.identity) else { return true };
         let mut others = self.members.iter_mut().filter(|other| {
-            let seen = other.seen.as_ref().filter(|_| other.present && other.listed.id != id);
+            let seen = other.seen.as_ref().filter(|_| other.present);
             seen.is_some_and(|seen| seen.identity == before && !seen.in_recovery)
         });
         if id == term.node {
@@ -605,8 +605,10 @@ mod tests {
             for name in order.into_iter().chain(order) {
                 assert_eq!(scene.answer(name, one(2)), QUIET);
             }
-            scene.refuse("a");
-            assert_eq!(scene.writer(), "split brain: more than one node has been writable on one timeline");
+            let split = "split brain: more than one node has been writable on one timeline";
+            assert_eq!(scene.refuse("a")[1], format!("no writes: {split}"));
+            assert_eq!(scene.answer("b", one(3)), QUIET);
+            assert_eq!(scene.writer(), split, "on the word of the other entry alone");
         }
     }
 

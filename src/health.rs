@@ -224,19 +224,63 @@ impl fmt::Display for Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lsn::Lsn;
+
+    #[test]
+    fn the_other_limits_of_lag_follow_the_threshold() {
+        let policy = HealthPolicy::with_lag_threshold(Duration::from_secs(3));
+        assert_eq!(policy.lag_recovery, Duration::from_millis(1500));
+        assert_eq!(policy.lag_hard_limit, Duration::from_secs(30));
+    }
 
     #[test]
     fn reasons_read_well() {
         let ms = Duration::from_millis;
+        let bytes = |bytes: u64| Lsn::new(0).bytes_behind(Lsn::new(bytes));
         let behind = |lag| Reason::Behind { lag: ms(lag), threshold: ms(1000), recovery: ms(500) };
+        let in_bytes =
+            |lag| Reason::BehindBytes { lag: bytes(lag), threshold: bytes(1000), recovery: bytes(500) };
         for (reason, text) in [
+            (Reason::NotProbed, "nothing is known yet that it could be judged by"),
+            (Reason::Writable, "answers and is writable"),
             (Reason::Fresh { lag: Duration::from_micros(1) }, "lag of at most 1 ms"),
             (behind(1340), "lag of at most 1340 ms is over the threshold of 1000 ms"),
             (behind(1000), "lag of at most 1000 ms is not yet down to 500 ms"),
             (behind(500), "lag of at most 500 ms is to be confirmed by the next probe"),
+            (in_bytes(1001), "lag of at most 1001 B is over the threshold of 1000 B"),
+            (in_bytes(1000), "lag of at most 1000 B is not yet down to 500 B"),
+            (in_bytes(501), "lag of at most 501 B is not yet down to 500 B"),
+            (in_bytes(500), "lag of at most 500 B is to be confirmed by the next probe"),
+            (Reason::LagUnknown, "lag unknown: behind every position sampled from the primary so far"),
+            (Reason::LagUnverified, "primary unobserved: lag unverified"),
+            (
+                Reason::OtherTimeline { follows: 1, primary: 2 },
+                "not known to follow the primary to timeline 2: seen on 1 so far",
+            ),
+            (
+                Reason::OtherTimeline { follows: 3, primary: 2 },
+                "follows timeline 3, on which no known node is the primary: that is on 2",
+            ),
             (Reason::Failed("connection refused".into()), "connection refused"),
             (Reason::TimedOut { probes: 1, after: ms(500) }, "1 probe timed out after 500 ms"),
             (Reason::TimedOut { probes: 2, after: ms(500) }, "2 probes timed out after 500 ms"),
+            (Reason::FailedInARow { failures: 5 }, "failed 5 calls in a row"),
+            (Reason::ErrorRatio { failed: 10, calls: 20 }, "failed 10 of 20 calls"),
+            (Reason::Removed, "being removed"),
+            (
+                Reason::ForeignCluster { system: 8, expected: 7 },
+                "of another cluster: its system identifier is 8, the primary's 7",
+            ),
+            (Reason::Duplicate { of: "db-1:5432".into() }, "the same server as `db-1:5432`"),
+            (
+                Reason::Deposed { timeline: 1, primary: 2 },
+                "writable, but on timeline 1 while the primary is on 2",
+            ),
+            (Reason::SplitBrain { timeline: 2 }, "split brain: not the only writable node on timeline 2"),
+            (
+                Reason::Unconfirmed,
+                "nothing shows that it is of this cluster: the configured primary has never answered, and others do not confirm it",
+            ),
         ] {
             assert_eq!(reason.to_string(), text);
         }

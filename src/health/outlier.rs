@@ -119,12 +119,9 @@ mod tests {
 
     #[test]
     fn what_is_older_than_the_window_does_not_count() {
-        let policy = Ejection::default().consecutive_failures(1000);
-        for (after, said) in [
-            (0, Some(Reason::ErrorRatio { failed: 20, calls: 20 })),
-            (10, Some(Reason::ErrorRatio { failed: 20, calls: 20 })),
-            (11, None),
-        ] {
+        let policy = Ejection::default().consecutive_failures(1000).window(s(7));
+        let all = Some(Reason::ErrorRatio { failed: 20, calls: 20 });
+        for (after, said) in [(0, all.clone()), (7, all), (8, None)] {
             let (mut outlier, start) = (Outlier::default(), Instant::now());
             outlier.judge(&policy, start, tally(0, 0, 0));
             outlier.judge(&policy, start, tally(0, 19, 19));
@@ -143,9 +140,9 @@ mod tests {
 
     #[test]
     fn ejections_grow_up_to_a_limit_and_are_forgotten_after_a_long_good_time() {
-        let policy = Ejection::default().duration(s(5)).max_duration(s(12));
+        let policy = Ejection::default().duration(s(4)).max_duration(s(12));
         let (mut outlier, mut now) = (Outlier::default(), Instant::now());
-        for (good_for, lasts) in [(0, 5), (0, 10), (11, 12), (11, 12), (12, 5), (0, 10), (1000, 5)] {
+        for (good_for, lasts) in [(0, 4), (0, 8), (11, 12), (11, 12), (12, 4), (0, 8), (1000, 4)] {
             now += s(good_for);
             let until = outlier.eject(&policy, now);
             assert_eq!(until, now + s(lasts), "after {good_for} good seconds");
