@@ -46,6 +46,10 @@ impl Cause {
             DatabaseErrorKind::SerializationFailure => Self::RecoveryConflict,
             DatabaseErrorKind::ReadOnlyTransaction => Self::ReadOnly,
             DatabaseErrorKind::Unknown if begins(GOING_DOWN) => Self::Node,
+            // A deadlock between the query and what is replayed.
+            DatabaseErrorKind::Unknown if begins(&["canceling statement due to conflict with recovery"]) => {
+                Self::RecoveryConflict
+            }
             DatabaseErrorKind::Unknown if begins(&["cached plan must not change result type"]) => {
                 Self::StalePlan
             }
@@ -63,6 +67,8 @@ impl Cause {
             // system_error, io_error, data_corrupted, index_corrupted.
             b"58000" | b"58030" | b"XX001" | b"XX002" => Self::Node,
             b"40001" => Self::RecoveryConflict,
+            // deadlock_detected: between the query and what is replayed.
+            b"40P01" if routine == b"CheckRecoveryConflictDeadlock" => Self::RecoveryConflict,
             b"25006" => Self::ReadOnly,
             // feature_not_supported, the code of much else.
             b"0A000" if routine == b"RevalidateCachedQuery" => Self::StalePlan,
@@ -115,6 +121,7 @@ mod tests {
             (Unknown, "canceling statement due to user request", Cause::Caller),
             (Unknown, "sorry, too many clients already", Cause::Caller),
             (Unknown, "deadlock detected", Cause::Caller),
+            (Unknown, "canceling statement due to conflict with recovery", Cause::RecoveryConflict),
             (Unknown, "cached plan must not change result type", Cause::StalePlan),
             (Unknown, "cannot use serializable mode in a hot standby", Cause::Caller),
             (
@@ -187,6 +194,7 @@ mod tests {
             ("58P01", "pg_read_file", Cause::Caller),
             ("23505", "_bt_check_unique", Cause::Caller),
             ("40P01", "DeadLockReport", Cause::Caller),
+            ("40P01", "CheckRecoveryConflictDeadlock", Cause::RecoveryConflict),
             ("XX000", "", Cause::Caller),
             ("", "", Cause::Caller),
             ("57P011", "", Cause::Caller),

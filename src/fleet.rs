@@ -183,6 +183,11 @@ impl Fleet {
         changes
     }
 
+    /// The new node is listed in the place of the old one, which is to be drained.
+    pub(crate) fn succeed(&mut self, old: NodeId, new: NodeId) {
+        self.election.succeed(old, new);
+    }
+
     /// Forgets the node; with the last one that has ever answered as one of the cluster, also which cluster this was.
     pub(crate) fn remove(&mut self, now: Instant, id: NodeId) -> Vec<Change> {
         let mut changes = vec![];

@@ -85,8 +85,9 @@
 //!
 //! A monitor asks every node four times a second, on a connection of its own. A replica serves from its first good probe on. It
 //! leaves as soon as its lag passes the [threshold](RouterBuilder::lag_threshold), when it refuses a connection, when two probes
-//! get no answer, or when it [fails the work](Ejection) sent to it; it returns after two good probes in a row, below half of the
-//! threshold, with a share that [grows](RouterBuilder::slow_start). Lag is an upper bound, taken from the primary's own log
+//! get no answer, or when it [fails the work](Ejection) sent to it; it returns after two good probes in a row, at or below half of
+//! the threshold, or, ejected, when its time is over and a probe finds it good, with a share that
+//! [grows](RouterBuilder::slow_start). Lag is an upper bound, taken from the primary's own log
 //! positions and one clock; unknown is not zero. While the primary does not answer, replicas that have all that is known of it go on
 //! serving.
 //!

@@ -135,6 +135,14 @@ impl Election {
         self.term.take_if(|term| term.node == id);
     }
 
+    /// Under the name of one node another one is listed: the same server, reached in another way, for all that is known. If it was
+    /// the primary, it is so still, and no older one is.
+    pub(super) fn succeed(&mut self, old: NodeId, new: NodeId) {
+        if let Some(term) = self.term.as_mut().filter(|term| term.node == old) {
+            term.node = new;
+        }
+    }
+
     /// Nobody is left who knows which cluster this was.
     pub(super) fn forget_cluster(&mut self) {
         *self = Self { writer: self.writer, ..Self::default() };
@@ -235,7 +243,12 @@ impl Election {
             return Err(NoPrimary::NotYetKnown);
         }
         let newest = writable.iter().map(|(_, timeline)| *timeline).max();
-        let newest = newest.ok_or(NoPrimary::NobodyWritable)?;
+        let unasked = |term: Term| all.iter().any(|candidate| candidate.id == term.node && !candidate.probed);
+        let nobody = match self.term {
+            Some(term) if unasked(term) => NoPrimary::NotYetKnown,
+            _ => NoPrimary::NobodyWritable,
+        };
+        let newest = newest.ok_or(nobody)?;
         if !matches!(self.cluster, Cluster::Known(_)) {
             return Err(NoPrimary::Unconfirmed);
         }

@@ -5,6 +5,10 @@ use crate::traffic::Tally;
 use std::collections::VecDeque;
 use tokio::time::Instant;
 
+/// Tallies are remembered at least this part of the window apart, but for the latest: a storm of failures, each of which may have the
+/// node judged, must not fill the memory.
+const SPACING: u32 = 64;
+
 /// Judges one node by the tallies of its traffic, and remembers how often it has been ejected.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Outlier {
@@ -30,6 +34,13 @@ impl Outlier {
             self.tallies.pop_front();
         }
         let (_, first) = *self.tallies.front().unwrap_or(&(now, tally));
+        // The latest one gives way to this one if it is all too near to the one before it.
+        let mut backwards = self.tallies.iter().rev().map(|(at, _)| *at);
+        if let (Some(latest), Some(before)) = (backwards.next(), backwards.next())
+            && latest.saturating_duration_since(before) < policy.window / SPACING
+        {
+            self.tallies.pop_back();
+        }
         self.tallies.push_back((now, tally));
 
         let answered = tally.answered - first.answered;
@@ -136,6 +147,21 @@ mod tests {
             outlier.judge(&Ejection::default(), start + s(second), tally(second, 0, 0));
         }
         assert_eq!(outlier.tallies.len(), 12);
+    }
+
+    #[test]
+    fn a_storm_of_failures_does_not_fill_the_memory() {
+        let policy = Ejection::default().consecutive_failures(100_000);
+        let (mut outlier, start) = (Outlier::default(), Instant::now());
+        for ms in 0..30_000 {
+            let now = start + Duration::from_millis(ms);
+            let said = outlier.judge(&policy, now, tally(2 * ms, ms, 1));
+            assert_eq!(said, None, "a third of the calls, after {ms} ms");
+        }
+        assert!(outlier.tallies.len() <= 66, "{}", outlier.tallies.len());
+        let worse = tally(60_000, 60_000, 30_000);
+        let said = outlier.judge(&policy, start + s(30), worse);
+        assert!(matches!(said, Some(Reason::ErrorRatio { .. })), "each tally counts at once: {said:?}");
     }
 
     #[test]

@@ -95,6 +95,9 @@ struct ErrorFields {
     routine: Vec<u8>,
 }
 
+/// So much of a field is kept: more than any that is known has.
+const LONGEST_FIELD: usize = 64;
+
 impl ErrorFields {
     /// The cause, when these bytes are the last.
     fn feed(&mut self, bytes: &[u8]) -> Option<Cause> {
@@ -103,8 +106,8 @@ impl ErrorFields {
                 (None, 0) => return Some(Cause::of_server(&self.code, &self.routine)),
                 (None, field) => self.field = Some(field),
                 (Some(_), 0) => self.field = None,
-                (Some(b'C'), byte) => self.code.push(byte),
-                (Some(b'R'), byte) => self.routine.push(byte),
+                (Some(b'C'), byte) if self.code.len() < LONGEST_FIELD => self.code.push(byte),
+                (Some(b'R'), byte) if self.routine.len() < LONGEST_FIELD => self.routine.push(byte),
                 _ => {}
             }
         }
@@ -356,6 +359,17 @@ mod tests {
             bytes.chunks(pieces[0]).for_each(|piece| {
                 let _ = error.feed(piece);
             });
+        }
+    }
+
+    #[test]
+    fn fields_without_an_end_are_not_kept() {
+        for field in [b'C', b'R'] {
+            let mut error = ErrorFields::default();
+            error.feed(&[field]);
+            (0..100).for_each(|_| assert_eq!(error.feed(b"57P01"), None));
+            assert!(error.code.len() + error.routine.len() <= LONGEST_FIELD);
+            assert_eq!(error.feed(b"\0\0"), Some(Cause::Caller));
         }
     }
 

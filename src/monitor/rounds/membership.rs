@@ -155,21 +155,21 @@ impl Rounds {
         let listing = Listing { by, role, weight, zone };
         let there =
             self.watched.iter_mut().find(|watched| watched.leaving.is_none() && watched.node.name == name);
-        match there {
+        let replaced = match there {
             Some(watched) if watched.node.endpoint == endpoint => {
                 watched.listing = listing;
                 self.fleet.list_as(watched.node.id, role);
                 return watched.node.id;
             }
-            Some(other) => {
-                let id = other.node.id;
-                self.drain(id);
-            }
-            None => {}
-        }
+            other => other.map(|other| other.node.id),
+        };
         let id = NodeId::unique();
         let traffic = Arc::new(Traffic::new(Arc::clone(&self.alarm)));
         self.watch(Arc::new(Node::new(id, name, endpoint, self.settings.pools, traffic)), listing);
+        if let Some(old) = replaced {
+            self.fleet.succeed(old, id);
+            self.drain(old);
+        }
         self.probe(id);
         id
     }
@@ -397,6 +397,44 @@ mod tests {
         answer(&mut rounds, "a", true, 1);
         assert_eq!(writer(&rounds), Err(NoPrimary::Deposed));
         assert_eq!(staying(&rounds), ["a", "d"]);
+    }
+
+    #[tokio::test]
+    async fn a_primary_with_another_url_leaves_the_writes_to_no_older_one() {
+        let mut rounds = healthy(builder()).await;
+        answer(&mut rounds, "b", true, 2);
+        let writer = |rounds: &Rounds| {
+            let primary = rounds.primary.as_ref().map_err(|why| *why)?;
+            Ok((primary.node.name.to_string(), primary.node.endpoint.port()))
+        };
+        assert_eq!(writer(&rounds), Ok(("b".to_owned(), 1)));
+
+        let moved = crate::NodeConfig::new("postgres://app@127.0.0.1:2/chat").name("b");
+        reload(&mut rounds, primary().replica(moved).replica(node("c")).config().expect("valid"));
+        assert_eq!(writer(&rounds), Err(NoPrimary::Deposed), "`a` was deposed by `b`");
+        answer(&mut rounds, "a", true, 1);
+        assert_eq!(writer(&rounds), Err(NoPrimary::Deposed));
+        answer(&mut rounds, "b", true, 2);
+        assert_eq!(writer(&rounds), Ok(("b".to_owned(), 2)));
+    }
+
+    #[tokio::test]
+    async fn a_primary_with_another_url_is_waited_for_and_read_from() {
+        for builder in [builder as fn() -> RouterBuilder, primary] {
+            let mut rounds = healthy(builder()).await;
+            let at =
+                |name: &str| crate::NodeConfig::new("postgres://app:rotated@127.0.0.1:1/chat").name(name);
+            let others = names(&rounds).into_iter().skip(1);
+            let config =
+                others.fold(Router::builder().primary(at("a")), |config, name| config.replica(at(&name)));
+            reload(&mut rounds, config.config().expect("valid"));
+            assert!(matches!(rounds.primary, Err(NoPrimary::NotYetKnown)));
+            let fallback = rounds.topology.load().fallback().map(|node| node.id);
+            assert_eq!(fallback, rounds.watched.first().map(|watched| watched.node.id));
+            answer(&mut rounds, "a", true, 1);
+            assert!(rounds.primary.is_ok());
+            tokio::time::resume();
+        }
     }
 
     #[tokio::test]
