@@ -716,6 +716,7 @@ mod tests {
             // The worse one decides.
             (behind(Some(501), 500, true), Lagging, time(501)),
             (behind(Some(501), 1001, true), Lagging, out(1001)),
+            (behind(Some(501), 501, true), Lagging, time(501)),
             (behind(Some(500), 500, true), Lagging, time(500)),
             (behind(Some(500), 500, true), Healthy, fresh(500)),
             (behind(None, 1, true), Lagging, Reason::LagUnknown),
