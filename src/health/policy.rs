@@ -42,7 +42,8 @@ pub enum UnverifiedLag {
     Keep,
     /// It leaves, and reads follow the fallback policy: no read is ever served without a bound of its lag.
     Exclude,
-    /// It serves, even if it has never been measured: for servers that do not tell, and for starting without a primary.
+    /// It serves, even if it has never been measured: for servers that do not tell, and for starting without a primary. Until the
+    /// configured primary has answered once, a replica that answers alone is taken at its word for which cluster it is of.
     Serve,
 }
 
