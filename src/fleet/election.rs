@@ -183,7 +183,8 @@ impl Election {
         if let Cluster::Known(_) = self.cluster {
             return self.cluster;
         }
-        let primary = all.iter().find(|candidate| candidate.listed == Role::Primary);
+        let listed = all.iter().filter(|candidate| candidate.listed == Role::Primary);
+        let primary = listed.min_by_key(|candidate| candidate.leaves);
         if let Some(seen) = primary.and_then(|primary| primary.seen) {
             return Cluster::Known(seen.identity.system);
         }
@@ -608,6 +609,23 @@ mod tests {
     }
 
     #[test]
+    fn a_primary_that_is_listed_anew_is_the_primary_still() {
+        let mut election = term();
+        election.succeed(id("c"), id("d"));
+        election.succeed(id("a"), id("b"));
+        let old = || node("a", primary().timeline(2).started(5)).listed_primary().leaves();
+        let new = || node("b", primary().timeline(2).started(5));
+        let deposed = || node("c", primary().timeline(1));
+        let unasked = [old(), new().not_probed(), node("c", standby().timeline(2))];
+        assert_eq!(hold(&mut election, &unasked).0, Err(NoPrimary::NotYetKnown));
+        let behind = [old(), new().not_probed(), deposed()];
+        assert_eq!(hold(&mut election, &behind).0, Err(NoPrimary::Deposed));
+        let silent = [old(), node("b", None), node("c", standby().timeline(2))];
+        assert_eq!(hold(&mut election, &silent).0, Err(NoPrimary::NobodyWritable));
+        assert_eq!(hold(&mut election, &[old(), new(), deposed()]).0, Ok("b"));
+    }
+
+    #[test]
     fn the_cluster_is_that_of_the_configured_primary_or_of_two_servers_that_agree() {
         use Standing::*;
         let a = |seen: Option<Answer>| node("a", seen).listed_primary();
@@ -626,6 +644,11 @@ mod tests {
                 "it says so before the others were asked",
                 vec![a(Some(primary())), b(of(8)), node("c", None).not_probed()],
                 (Err(NoPrimary::NotYetKnown), vec![Undecided, foreign(8), Silent]),
+            ),
+            (
+                "one that is being replaced says nothing",
+                vec![a(Some(of(8))).leaves(), b(primary()).listed_primary(), c(standby())],
+                (Ok("b"), vec![foreign(8), Primary, Standby]),
             ),
             (
                 "two others agree",
