@@ -43,6 +43,7 @@ pub struct Config {
     pub(crate) zone: Option<Arc<str>>,
     pub(crate) min_zone_replicas: usize,
     pub(crate) fallback: Fallback,
+    pub(crate) causal_wait: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) health: HealthPolicy,
     pub(crate) probe_interval: Duration,

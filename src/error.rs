@@ -58,6 +58,23 @@ pub enum Error {
         waited: Duration,
     },
 
+    /// No replica is as fresh as the read asked for, and the fallback policy keeps it off the primary.
+    #[error(
+        "no replica was fresh enough after {}, and the fallback policy keeps the read off the primary ({nodes})",
+        Millis(*.waited)
+    )]
+    #[non_exhaustive]
+    NotFreshEnough {
+        /// How long the call waited.
+        waited: Duration,
+        /// Each node's name and health, for people.
+        nodes: String,
+    },
+
+    /// The token cannot be followed here.
+    #[error(transparent)]
+    InvalidToken(#[from] InvalidToken),
+
     /// No node takes writes, and none did within two probe intervals.
     #[error("no node takes writes: {why} ({nodes})")]
     #[non_exhaustive]
@@ -114,13 +131,20 @@ impl Error {
         matches!(self, Self::Config(_))
     }
 
+    /// The token does not belong here: forget it, and read without one.
+    pub fn is_invalid_token(&self) -> bool {
+        matches!(self, Self::InvalidToken(_))
+    }
+
     /// No node could serve at that moment: the same call may succeed later. A web service answers 503.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Config(_) | Self::UnknownNode { .. } | Self::NodeExists { .. } | Self::IsPrimary { .. } => {
                 false
             }
-            Self::NoEligibleNode { .. }
+            Self::InvalidToken(why) => matches!(why, InvalidToken::NewerTimeline { .. }),
+            Self::NotFreshEnough { .. }
+            | Self::NoEligibleNode { .. }
             | Self::PoolExhausted { .. }
             | Self::Connect { .. }
             | Self::TimedOut { .. }
@@ -133,6 +157,29 @@ impl Error {
     pub(crate) fn unknown_node(name: &str) -> Self {
         Self::UnknownNode { node: name.to_owned() }
     }
+}
+
+/// Why a [`CausalToken`](crate::CausalToken) cannot be followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidToken {
+    /// Its system identifier is not that of the cluster: the service has moved to another database since, or the token was made up.
+    #[error("the token is of another cluster: forget it, and read without one")]
+    OtherCluster,
+
+    /// No node is known to be on its timeline: a promotion has not been noticed here yet, or the token was made up.
+    #[error(
+        "the token is of timeline {timeline}, and no primary is known to be on it yet: try again, or read without it"
+    )]
+    #[non_exhaustive]
+    NewerTimeline {
+        /// The token's timeline.
+        timeline: u32,
+    },
+
+    /// The primary itself has not written that far: the token was made up, or the log that it stands for is lost.
+    #[error("the token is ahead of the primary: forget it, and read without one")]
+    Ahead,
 }
 
 /// Why a connection could not be made; its [`source`](std::error::Error::source) has the details.

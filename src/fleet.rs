@@ -11,7 +11,7 @@ mod roster;
 mod sim;
 
 pub(crate) use election::{NoPrimary, Writer};
-pub(crate) use roster::{NodeView, Service};
+pub(crate) use roster::{NodeView, Service, View};
 
 use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Reason, Transition};
 use crate::observation::{Observation, ProbeFailure};

@@ -194,6 +194,7 @@ mod discovery;
 mod error;
 mod failure;
 mod fleet;
+mod freshness;
 mod gauge;
 mod health;
 mod lsn;
@@ -201,6 +202,7 @@ mod monitor;
 mod observation;
 mod pool;
 mod query;
+mod replay;
 mod retry;
 mod router;
 mod status;
@@ -212,10 +214,14 @@ pub use rand;
 
 pub use balance::{Candidate, Candidates, LoadBalancing, ParseLoadBalancingError, Strategy};
 pub use config::{Config, ConfigError, Fault, NodeConfig, RouterBuilder};
-pub use conn::{Pipeline, ReadConn, Readable, Reader, SendFn, Snapshot, WriteConn};
+pub use conn::{
+    AtLeast, Causal, Eventual, Freshness, Latest, Pipeline, ReadConn, Readable, ReadableCausal,
+    ReadableLatest, Reader, SendFn, Snapshot, WriteConn,
+};
 pub use discovery::{Discovering, Discovery, DnsDiscovery, StandbyDiscovery};
-pub use error::{ConnectFailure, Error};
+pub use error::{ConnectFailure, Error, InvalidToken};
 pub use fleet::Role;
+pub use freshness::CausalToken;
 pub use health::{Ejection, HealthState, Lag, Reason, UnverifiedLag};
 pub use lsn::{Lsn, ParseLsnError, WalBytes};
 pub use observation::Receiver;
@@ -224,7 +230,7 @@ pub use query::{
     SaveChangesDsl, Statement, Target, WithBind, effect,
 };
 pub use retry::{Retry, RetryBudget};
-pub use router::{ReadFn, ReadFuture, ReadRequest, Router, WriteFuture, WriteRequest};
+pub use router::{ReadFn, ReadFuture, ReadRequest, Router, Session, WriteFuture, WriteRequest};
 pub use status::{NodeStatus, Status};
 pub use topology::Fallback;
 

@@ -34,6 +34,14 @@ impl Lsn {
         self.0
     }
 
+    /// The same position, or if it is the beginning of a page's contents the end of the page before: nobody replays up to behind a
+    /// page's header before something follows it.
+    pub(crate) const fn before_page_header(self) -> Self {
+        const PAGE: u64 = 8192;
+        const HEADER: u64 = 24;
+        if self.0 % PAGE == HEADER { Self(self.0 - HEADER) } else { self }
+    }
+
     /// How much log there is from here to `ahead`: zero when this position is already at or past it.
     pub const fn bytes_behind(self, ahead: Self) -> WalBytes {
         WalBytes(ahead.0.saturating_sub(self.0))

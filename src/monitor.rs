@@ -91,7 +91,8 @@ impl Monitor {
         };
         let seen = latest.nodes().iter().map(forgotten);
         let settings = Arc::clone(&latest.settings);
-        let unproven = Topology::new(seen.collect(), Err(NoPrimary::NotYetKnown), settings, Instant::now());
+        let unproven =
+            Topology::new(seen.collect(), Err(NoPrimary::NotYetKnown), settings, None, Instant::now());
         let before = self.topology.publish(unproven);
         if let Ok(primary) = before.primary() {
             primary.writes.close();
@@ -153,7 +154,8 @@ mod tests {
             seen
         });
         let settings = Arc::clone(&before.settings);
-        latest.publish(Topology::new(seen.collect(), Err(NoPrimary::NotYetKnown), settings, Instant::now()));
+        let primary = Err(NoPrimary::NotYetKnown);
+        latest.publish(Topology::new(seen.collect(), primary, settings, None, Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! What a node says of itself when it is probed.
 
 use crate::lsn::Lsn;
+use crate::replay::Position;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,15 @@ pub(crate) struct Observation {
     /// Before the question was sent.
     pub(crate) asked_at: Instant,
     pub(crate) answered_at: Instant,
+}
+
+impl Observation {
+    /// How far the node has come, if it told.
+    pub(crate) fn position(&self) -> Option<Position> {
+        let lsn = self.lsn?;
+        let (started, asked_at) = (self.identity.started, self.asked_at);
+        Some(Position { in_recovery: self.in_recovery, lsn, inserted: lsn, started, asked_at })
+    }
 }
 
 /// Which server answered.

@@ -2,11 +2,15 @@
 
 mod change;
 mod checkout;
+mod fresh;
 mod request;
 mod run;
+mod session;
+mod wanted;
 
 pub use request::{ReadFuture, ReadRequest, WriteFuture, WriteRequest};
 pub use run::ReadFn;
+pub use session::Session;
 
 use crate::config::{Config, NodeConfig, NodeSpec, RouterBuilder};
 use crate::discovery;
@@ -14,6 +18,7 @@ use crate::error::Error;
 use crate::fleet::{NoPrimary, NodeId, Role};
 use crate::monitor::{Command, Inbox, Monitor};
 use crate::pool::PoolPolicy;
+use crate::replay::Replay;
 use crate::retry::Retries;
 use crate::status::Status;
 use crate::topology::{Latest, Listing, Node, Origin, Seen, Settings, Topology};
@@ -133,11 +138,12 @@ impl Router {
         let roles = std::iter::once(Role::Primary).chain(std::iter::repeat(Role::Replica));
         let seen = nodes.into_iter().zip(roles).map(|(NodeSpec { name, endpoint, weight, zone }, role)| {
             let traffic = Arc::new(Traffic::new(Arc::clone(alarm)));
-            let node = Node::new(NodeId::unique(), name, endpoint, settings.pools, traffic);
+            let replay = Arc::new(Replay::new(endpoint.clone()));
+            let node = Node::new(NodeId::unique(), name, endpoint, settings.pools, traffic, replay);
             Seen::unproven(Arc::new(node), Listing { by: Origin::Configuration, role, weight, zone })
         });
         let seen = seen.collect();
-        Topology::new(seen, Err(NoPrimary::NotYetKnown), Arc::new(settings), Instant::now())
+        Topology::new(seen, Err(NoPrimary::NotYetKnown), Arc::new(settings), None, Instant::now())
     }
 
     /// Asks for a connection to read from: a healthy replica's, or what the fallback policy says.
@@ -227,6 +233,7 @@ pub(crate) fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
         zone,
         min_zone_replicas,
         fallback,
+        causal_wait,
         drain_timeout,
         health,
         probe_interval,
@@ -240,6 +247,7 @@ pub(crate) fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
         fallback,
         pools: PoolPolicy { size: pool_size, connect_timeout },
         checkout_timeout,
+        causal_wait,
         drain_timeout,
         retry_budget,
         health,

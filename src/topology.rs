@@ -1,8 +1,10 @@
 //! Which nodes there are, what is known of them, and how to use them: one immutable snapshot, replaced as a whole.
 
 use crate::fleet::{NoPrimary, NodeId, NodeView, Role, Service};
+use crate::freshness::History;
 use crate::health::HealthState;
 use crate::pool::{Access, Endpoint, Pool, PoolPolicy};
+use crate::replay::Replay;
 use crate::traffic::Traffic;
 use arc_swap::{ArcSwap, Guard};
 use std::sync::Arc;
@@ -24,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) endpoint: Endpoint,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) reads: Pool,
+    /// How far its server has come.
+    pub(crate) replay: Arc<Replay>,
 }
 
 /// The node that takes the writes, for one term: when writes go elsewhere, be it for a moment, its pool is closed for good. Reads
@@ -75,10 +79,11 @@ impl Node {
         endpoint: Endpoint,
         pools: PoolPolicy,
         traffic: Arc<Traffic>,
+        replay: Arc<Replay>,
     ) -> Self {
         let access = Access::ReadOnly;
         let reads = Pool::new(Arc::clone(&name), endpoint.clone(), access, pools, Arc::clone(&traffic));
-        Self { id, name, endpoint, traffic, reads }
+        Self { id, name, endpoint, traffic, reads, replay }
     }
 }
 
@@ -106,6 +111,8 @@ pub(crate) struct Topology {
     nodes: Vec<Seen>,
     pub(crate) settings: Arc<Settings>,
     primary: Result<Arc<Primary>, NoPrimary>,
+    /// What the primary writes, or wrote when it answered last.
+    pub(crate) history: Option<History>,
     near: Serving,
     far: Serving,
 }
@@ -181,6 +188,7 @@ impl Topology {
         nodes: Vec<Seen>,
         primary: Result<Arc<Primary>, NoPrimary>,
         settings: Arc<Settings>,
+        history: Option<History>,
         now: Instant,
     ) -> Self {
         let is_near = |seen: &&Seen| settings.zone.is_none() || seen.listing.zone == settings.zone;
@@ -193,7 +201,7 @@ impl Topology {
         if near.len() < settings.min_zone_replicas {
             (near, far) = (serving(&|_| true), serving(&|_| false));
         }
-        Self { nodes, settings, primary, near, far }
+        Self { nodes, settings, primary, history, near, far }
     }
 
     pub(crate) fn nodes(&self) -> &[Seen] {
@@ -226,7 +234,7 @@ impl Topology {
     /// The node for reads that no replica can serve, as the policy has it.
     pub(crate) fn fallback(&self) -> Option<&Arc<Node>> {
         // Without replicas there is nothing to fall back from.
-        let alone = !self.nodes.iter().any(|seen| seen.view.role == Role::Replica);
+        let alone = !self.has_replicas();
         match self.settings.fallback {
             Fallback::LeastLagged if !alone => self
                 .nodes
@@ -257,14 +265,22 @@ impl Topology {
         self.near.find(node).or_else(|| self.far.find(node))
     }
 
+    /// The node and what is known of it.
+    pub(crate) fn seen(&self, node: &Node) -> Option<&Seen> {
+        self.nodes.iter().find(|seen| seen.node.id == node.id)
+    }
+
+    /// Whether there is any replica to read from, healthy or not.
+    pub(crate) fn has_replicas(&self) -> bool {
+        self.nodes.iter().any(|seen| seen.view.role == Role::Replica)
+    }
+
     fn is_reachable(&self, node: &Node) -> bool {
-        let seen = self.nodes.iter().find(|seen| seen.node.id == node.id);
-        seen.is_some_and(|seen| seen.view.answers)
+        self.seen(node).is_some_and(|seen| seen.view.answers)
     }
 
     fn is_refused(&self, node: &Node) -> bool {
-        let seen = self.nodes.iter().find(|seen| seen.node.id == node.id);
-        seen.is_some_and(|seen| seen.view.health == HealthState::Refused)
+        self.seen(node).is_some_and(|seen| seen.view.health == HealthState::Refused)
     }
 
     /// Whether writes go to the same node, for the same term, or nowhere for the same reason.
@@ -274,6 +290,15 @@ impl Topology {
             (Err(one), Err(two)) => one == two,
             _ => false,
         }
+    }
+
+    /// Whether reads go to the same replicas of the same history.
+    pub(crate) fn serves_like(&self, other: &Self) -> bool {
+        let ids = |topology: &Self| {
+            [&topology.near, &topology.far]
+                .map(|tier| tier.nodes().iter().map(|node| node.id).collect::<Vec<_>>())
+        };
+        self.history == other.history && ids(self) == ids(other)
     }
 
     /// Whether a request that waits would not do better with the other one.
@@ -286,6 +311,7 @@ impl Topology {
         };
         let fallback = |topology: &Self| topology.fallback().map(|node| node.id);
         self.writes_like(other)
+            && self.history == other.history
             && fallback(self) == fallback(other)
             && self.nodes.len() == other.nodes.len()
             && self.nodes.iter().zip(&other.nodes).all(same)

@@ -55,6 +55,7 @@ pub struct RouterBuilder {
     pub(super) min_replicas: usize,
     pub(super) ejection: Ejection,
     pub(super) fallback: Fallback,
+    pub(super) causal_wait: Duration,
     pub(super) drain_timeout: Duration,
     pub(super) probe_interval: Option<Duration>,
     pub(super) probe_timeout: Duration,
@@ -88,6 +89,7 @@ impl Default for RouterBuilder {
             min_replicas,
             ejection,
             fallback: Fallback::default(),
+            causal_wait: Duration::from_millis(100),
             drain_timeout: Duration::from_secs(30),
             probe_interval: None,
             probe_timeout: Duration::from_millis(500),
@@ -253,6 +255,14 @@ impl RouterBuilder {
     /// What becomes of a read when no replica may serve it. Default: [`Fallback::Primary`].
     pub fn fallback(mut self, fallback: Fallback) -> Self {
         self.fallback = fallback;
+        self
+    }
+
+    /// How long a read [after a token](crate::ReadRequest::after) waits for a replica to replay that far, before it goes to the primary.
+    /// Longer keeps more of these reads off the primary while replicas lag; shorter answers them sooner. Zero uses what is known and
+    /// waits for nobody. Default: 100 ms.
+    pub fn causal_wait(mut self, longest: Duration) -> Self {
+        self.causal_wait = longest;
         self
     }
 

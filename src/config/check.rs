@@ -40,6 +40,7 @@ impl RouterBuilder {
             min_replicas,
             ejection,
             fallback,
+            causal_wait,
             drain_timeout,
             probe_interval,
             probe_timeout,
@@ -80,6 +81,7 @@ impl RouterBuilder {
             ejection,
             ..check_lag(lag_threshold, lag_recovery, lag_hard_limit, &mut faults)
         };
+        check_duration(Key::CausalWait, causal_wait, Duration::ZERO..=DAY, &mut faults);
         check_duration(Key::DrainTimeout, drain_timeout, Duration::ZERO..=DAY, &mut faults);
 
         check_duration(Key::ProbeTimeout, probe_timeout, MILLI..=MINUTE, &mut faults);
@@ -105,6 +107,7 @@ impl RouterBuilder {
             zone,
             min_zone_replicas,
             fallback,
+            causal_wait,
             drain_timeout,
             health,
             probe_interval,
@@ -287,6 +290,7 @@ mod tests {
         assert_eq!((config.probe_interval, config.probe_timeout), (ms(250), ms(500)));
         assert_eq!(config.probe_backoff, ms(2000));
         assert_eq!((config.slow_start, config.drain_timeout), (ms(10_000), ms(30_000)));
+        assert_eq!(config.causal_wait, ms(100));
         assert_eq!((config.zone, config.min_zone_replicas), (None, 1));
         assert!(config.discovery.is_empty());
         assert_eq!(config.discovery_interval, ms(30_000));
@@ -438,6 +442,7 @@ mod tests {
             .ejection(Ejection::off())
             .slow_start(Duration::ZERO)
             .retry_budget(RetryBudget::none())
+            .causal_wait(ms(16))
             .drain_timeout(Duration::ZERO)
             .probe_backoff(ms(15))
             .zone(" here ")
@@ -458,6 +463,7 @@ mod tests {
         assert_eq!((lag_hard_limit, min_replicas), (ms(201), 2));
         assert_eq!((unverified_lag, ejection), (UnverifiedLag::Exclude, &Ejection::off()));
         assert_eq!((config.slow_start, config.drain_timeout), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(config.causal_wait, ms(16));
         assert_eq!(config.probe_backoff, ms(15));
         assert!(!config.read_replicas_enabled);
         assert_eq!(config.pool_size, 3);
@@ -494,6 +500,7 @@ mod tests {
             .ejection(Ejection::default().min_samples(0))
             .slow_start(Duration::MAX)
             .retry_budget(RetryBudget::new(f64::NAN, 1))
+            .causal_wait(Duration::MAX)
             .drain_timeout(Duration::MAX)
             .zone("postgres://app:hunter2@h/chat")
             .min_zone_replicas(0)
@@ -525,6 +532,7 @@ mod tests {
                 "lag_threshold",
                 "lag_recovery",
                 "lag_hard_limit",
+                "causal_wait",
                 "drain_timeout",
                 "probe_timeout",
                 "probe_interval",

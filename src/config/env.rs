@@ -4,7 +4,7 @@
 //! `DB_READ_REPLICAS_ENABLED`, `DB_REPLICA_LAG_THRESHOLD_MS`, `DB_REPLICA_LAG_RECOVERY_MS`, `DB_REPLICA_LAG_THRESHOLD_BYTES`,
 //! `DB_REPLICA_LAG_RECOVERY_BYTES`, `DB_REPLICA_LAG_HARD_LIMIT_MS`, `DB_UNVERIFIED_LAG`, `DB_MIN_REPLICAS`, `DB_EJECTION`,
 //! `DB_LOAD_BALANCING`, `DB_SLOW_START_MS`, `DB_ZONE`, `DB_MIN_ZONE_REPLICAS`, `DB_READ_FALLBACK`, `DB_POOL_SIZE`,
-//! `DB_CHECKOUT_TIMEOUT_MS`, `DB_CONNECT_TIMEOUT_MS`, `DB_DRAIN_TIMEOUT_MS`, `DB_PROBE_INTERVAL_MS`, `DB_PROBE_TIMEOUT_MS` and
+//! `DB_CHECKOUT_TIMEOUT_MS`, `DB_CONNECT_TIMEOUT_MS`, `DB_CAUSAL_WAIT_MS`, `DB_DRAIN_TIMEOUT_MS`, `DB_PROBE_INTERVAL_MS`, `DB_PROBE_TIMEOUT_MS` and
 //! `DB_PROBE_BACKOFF_MS`; what each means stands at [`Config::from_env`]. [`VARIABLES`] is the one place that connects them
 //! with the settings of [`RouterBuilder`].
 
@@ -46,6 +46,7 @@ impl Config {
     /// | `DB_POOL_SIZE` | connections in each pool; see [`pool_size`](RouterBuilder::pool_size) | `10` |
     /// | `DB_CHECKOUT_TIMEOUT_MS` | milliseconds; see [`checkout_timeout`](RouterBuilder::checkout_timeout) | `5000` |
     /// | `DB_CONNECT_TIMEOUT_MS` | milliseconds; see [`connect_timeout`](RouterBuilder::connect_timeout) | `3000` |
+    /// | `DB_CAUSAL_WAIT_MS` | milliseconds; see [`causal_wait`](RouterBuilder::causal_wait) | `100` |
     /// | `DB_DRAIN_TIMEOUT_MS` | milliseconds; see [`drain_timeout`](RouterBuilder::drain_timeout) | `30000` |
     /// | `DB_PROBE_INTERVAL_MS` | milliseconds; see [`probe_interval`](RouterBuilder::probe_interval) | `250`, less for a low lag threshold |
     /// | `DB_PROBE_TIMEOUT_MS` | milliseconds; see [`probe_timeout`](RouterBuilder::probe_timeout) | `500` |
@@ -112,7 +113,7 @@ struct Variable {
     set: fn(&mut RouterBuilder, &str) -> Result<(), Unusable>,
 }
 
-const VARIABLES: [Variable; 25] = [
+const VARIABLES: [Variable; 26] = [
     Variable {
         name: "DATABASE_URL",
         key: Key::Primary(Part::Url),
@@ -229,6 +230,11 @@ const VARIABLES: [Variable; 25] = [
         name: "DB_CONNECT_TIMEOUT_MS",
         key: Key::ConnectTimeout,
         set: |builder, text| millis(text).map(|timeout| builder.connect_timeout = timeout),
+    },
+    Variable {
+        name: "DB_CAUSAL_WAIT_MS",
+        key: Key::CausalWait,
+        set: |builder, text| millis(text).map(|longest| builder.causal_wait = longest),
     },
     Variable {
         name: "DB_DRAIN_TIMEOUT_MS",
@@ -356,6 +362,7 @@ mod tests {
             ("DB_MIN_REPLICAS", "2"),
             ("DB_EJECTION", "off"),
             ("DB_SLOW_START_MS", "0"),
+            ("DB_CAUSAL_WAIT_MS", "16"),
             ("DB_DRAIN_TIMEOUT_MS", "0"),
             ("DB_ZONE", " eu-west-1a "),
             ("DB_MIN_ZONE_REPLICAS", "4"),
@@ -372,6 +379,7 @@ mod tests {
         assert_eq!(config.health.unverified_lag, UnverifiedLag::Serve);
         assert_eq!(config.health.ejection, Ejection::off());
         assert_eq!((config.slow_start, config.drain_timeout), (Duration::ZERO, Duration::ZERO));
+        assert_eq!(config.causal_wait, ms(16));
         assert_eq!((config.zone.as_deref(), config.min_zone_replicas), (Some("eu-west-1a"), 4));
         assert_eq!((config.discovery.len(), config.discovery_interval), (1, ms(116)));
         assert!(matches!(config.load_balancing, LoadBalancing::LeastConnections));

@@ -2,9 +2,11 @@
 
 use diesel_async::AsyncPgConnection;
 use std::fmt;
+use std::marker::PhantomData;
 
+use super::freshness::{AtLeast, Causal, Eventual, Freshness, Latest};
 use super::read::ReadConn;
-use super::reader::Reader;
+use super::reader::{Readable, ReadableCausal, ReadableLatest};
 use super::write::WriteConn;
 use crate::query::{ReadOnly, Target, Token};
 
@@ -35,38 +37,82 @@ use crate::query::{ReadOnly, Target, Token};
 ///
 /// A function written for diesel-async as `mut conn: &AsyncPgConnection` turns read-only when that type becomes
 /// `Pipeline<'_>`; its body stays as it is, and its callers convert with `.into()`.
-#[derive(Clone, Copy)]
-pub struct Pipeline<'a> {
+///
+/// It is as [fresh](crate::Freshness) as the connection that it was made from. A fresher one turns into a staler one with `.into()`
+/// as well.
+pub struct Pipeline<'a, F = Eventual> {
     pg: &'a AsyncPgConnection,
+    freshness: PhantomData<fn() -> F>,
 }
 
-impl<'a> From<&'a ReadConn> for Pipeline<'a> {
-    fn from(conn: &'a ReadConn) -> Self {
-        Self { pg: conn.raw() }
+impl<'a, F> Pipeline<'a, F> {
+    pub(super) fn new(pg: &'a AsyncPgConnection) -> Self {
+        Self { pg, freshness: PhantomData }
     }
 }
 
-impl<'a> From<&'a WriteConn> for Pipeline<'a> {
+impl<'a, F: Freshness, G: AtLeast<F>> From<&'a ReadConn<G>> for Pipeline<'a, F> {
+    fn from(conn: &'a ReadConn<G>) -> Self {
+        Self::new(conn.raw())
+    }
+}
+
+impl<'a, F: Freshness> From<&'a WriteConn> for Pipeline<'a, F> {
     fn from(conn: &'a WriteConn) -> Self {
-        Self { pg: conn }
+        Self::new(conn)
     }
 }
 
-impl<'a> From<&'a AsyncPgConnection> for Pipeline<'a> {
+impl<'a, F: Freshness> From<&'a AsyncPgConnection> for Pipeline<'a, F> {
     fn from(pg: &'a AsyncPgConnection) -> Self {
-        Self { pg }
+        Self::new(pg)
     }
 }
 
-impl<'a> From<&'a Reader> for Pipeline<'a> {
-    fn from(conn: &'a Reader) -> Self {
-        Self { pg: conn.__pg(Token(())) }
+macro_rules! from_readers {
+    ($($reader:ty => $($freshness:ty),+;)+) => {$($(
+        impl<'a> From<&'a $reader> for Pipeline<'a, $freshness> {
+            fn from(conn: &'a $reader) -> Self {
+                Self::new(conn.__pg(Token(())))
+            }
+        }
+    )+)+};
+}
+
+from_readers! {
+    dyn Readable => Eventual;
+    dyn ReadableCausal => Eventual, Causal;
+    dyn ReadableLatest => Eventual, Causal, Latest;
+}
+
+macro_rules! staler {
+    ($($fresher:ty => $staler:ty;)+) => {$(
+        impl<'a> From<Pipeline<'a, $fresher>> for Pipeline<'a, $staler> {
+            fn from(pipeline: Pipeline<'a, $fresher>) -> Self {
+                Self::new(pipeline.pg)
+            }
+        }
+    )+};
+}
+
+staler! {
+    Causal => Eventual;
+    Latest => Eventual;
+    Latest => Causal;
+}
+
+// Derived, they would ask the same of `F`.
+impl<F> Clone for Pipeline<'_, F> {
+    fn clone(&self) -> Self {
+        *self
     }
 }
+
+impl<F> Copy for Pipeline<'_, F> {}
 
 // The raw connection is `&AsyncPgConnection`, which diesel-async can use by shared reference: its futures borrow from
 // the connection, not from this handle's field, so that several of them can live at once.
-impl<'a> Target for Pipeline<'a> {
+impl<'a, F> Target for Pipeline<'a, F> {
     type Mode = ReadOnly;
     type Raw = &'a AsyncPgConnection;
 
@@ -75,7 +121,7 @@ impl<'a> Target for Pipeline<'a> {
     }
 }
 
-impl fmt::Debug for Pipeline<'_> {
+impl<F> fmt::Debug for Pipeline<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pipeline").finish_non_exhaustive()
     }

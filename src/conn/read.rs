@@ -2,7 +2,9 @@
 
 use diesel_async::AsyncPgConnection;
 use std::fmt;
+use std::marker::PhantomData;
 
+use super::freshness::{Eventual, Freshness};
 use super::pipeline::Pipeline;
 use super::snapshot::Snapshot;
 use crate::failure::Cause;
@@ -36,33 +38,26 @@ use crate::query::{ReadOnly, Target, Token};
 /// There is no way to the connection behind it. For several reads of one state use a [snapshot](Self::snapshot),
 /// for several reads at a time a [pipeline](Self::pipeline). Functions that only read should take a
 /// [`Reader`](crate::Reader), to which a `&mut ReadConn` coerces.
+///
+/// `F` says how fresh what it reads is: [`Eventual`], unless the request asked for [more](crate::ReadRequest).
 // No `Deref`, `DerefMut` or `AsMut` to the connection: diesel-async takes everything that has `DerefMut` to a
 // connection for a connection, and `&AsyncPgConnection` for one too; each would let writes through.
-pub struct ReadConn {
+pub struct ReadConn<F = Eventual> {
     lease: Lease,
+    freshness: PhantomData<fn() -> F>,
 }
 
-impl ReadConn {
+impl<F> ReadConn<F> {
     /// The pool must have made the session of `lease` read-only on the server, except for [`WriteConn::as_read`].
     ///
     /// [`WriteConn::as_read`]: crate::WriteConn::as_read
     pub(crate) fn new(lease: Lease) -> Self {
-        Self { lease }
+        Self { lease, freshness: PhantomData }
     }
 
     /// The name of the node that serves this connection.
     pub fn node(&self) -> &str {
         self.lease.node()
-    }
-
-    /// A handle for several reads at a time on this one connection.
-    pub fn pipeline(&self) -> Pipeline<'_> {
-        Pipeline::from(self)
-    }
-
-    /// A transaction that sees one state of the database throughout.
-    pub fn snapshot(&mut self) -> Snapshot<'_> {
-        Snapshot::new(self)
     }
 
     /// Whether the last call was lost for a cause that another node need not have.
@@ -83,7 +78,19 @@ impl ReadConn {
     }
 }
 
-impl Target for ReadConn {
+impl<F: Freshness> ReadConn<F> {
+    /// A handle for several reads at a time on this one connection.
+    pub fn pipeline(&self) -> Pipeline<'_, F> {
+        Pipeline::new(self.raw())
+    }
+
+    /// A transaction that sees one state of the database throughout.
+    pub fn snapshot(&mut self) -> Snapshot<'_, F> {
+        Snapshot::new(self)
+    }
+}
+
+impl<F> Target for ReadConn<F> {
     type Mode = ReadOnly;
     type Raw = AsyncPgConnection;
 
@@ -93,7 +100,7 @@ impl Target for ReadConn {
 }
 
 // For `&mut conn` where `conn` is a `&mut ReadConn` already, which diesel-async allows for its connections.
-impl Target for &mut ReadConn {
+impl<F> Target for &mut ReadConn<F> {
     type Mode = ReadOnly;
     type Raw = AsyncPgConnection;
 
@@ -102,7 +109,7 @@ impl Target for &mut ReadConn {
     }
 }
 
-impl fmt::Debug for ReadConn {
+impl<F> fmt::Debug for ReadConn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadConn").field("node", &self.node()).finish_non_exhaustive()
     }

@@ -2,6 +2,7 @@
 
 use diesel_async::AsyncPgConnection;
 
+use super::freshness::{AtLeast, Causal, Eventual, Freshness, Latest};
 use super::pipeline::Pipeline;
 use super::read::ReadConn;
 use super::write::WriteConn;
@@ -28,7 +29,27 @@ use crate::query::{ReadOnly, Target, Token};
 /// ```
 ///
 /// Only reads compile on it, whatever stands behind it.
-pub type Reader = dyn Readable;
+///
+/// `F` says how fresh the data has to be at least: a [`ReadConn<Latest>`](ReadConn) and a [`WriteConn`] go where a `Reader<Causal>` is
+/// asked for, and so does a `&mut Reader<Latest>`; a `ReadConn` that may be staler does not compile there.
+///
+/// ```no_run
+/// # use diesel::prelude::*;
+/// use diesel_replicas::{Causal, CausalToken, Reader, Router, RunQueryDsl};
+/// # diesel::table! { rooms (id) { id -> BigInt, name -> Text, } }
+///
+/// /// Must see what its caller has just written.
+/// async fn my_rooms(conn: &mut Reader<Causal>) -> QueryResult<Vec<String>> {
+///     rooms::table.select(rooms::name).load(conn).await
+/// }
+///
+/// # async fn example(router: Router, token: CausalToken) -> Result<(), Box<dyn std::error::Error>> {
+/// my_rooms(&mut router.read().after(&token).await?).await?;
+/// my_rooms(&mut router.read().latest().await?).await?;
+/// my_rooms(&mut router.write().await?).await?;
+/// # Ok(()) }
+/// ```
+pub type Reader<F = Eventual> = <F as Freshness>::Reader;
 
 /// A connection that can be read from. Take it as a [`Reader`].
 ///
@@ -41,7 +62,13 @@ pub trait Readable: Send + Sync + 'static {
     fn __pg_mut(&mut self, _: Token) -> &mut AsyncPgConnection;
 }
 
-impl Readable for ReadConn {
+/// A connection that is [`Causal`] at least. Take it as a [`Reader<Causal>`](Reader).
+pub trait ReadableCausal: Readable {}
+
+/// A connection that is [`Latest`]. Take it as a [`Reader<Latest>`](Reader).
+pub trait ReadableLatest: ReadableCausal {}
+
+impl<F: Freshness> Readable for ReadConn<F> {
     fn __pg(&self, _: Token) -> &AsyncPgConnection {
         self.raw()
     }
@@ -50,6 +77,9 @@ impl Readable for ReadConn {
         self.raw_mut()
     }
 }
+
+impl<F: AtLeast<Causal>> ReadableCausal for ReadConn<F> {}
+impl<F: AtLeast<Causal> + AtLeast<Latest>> ReadableLatest for ReadConn<F> {}
 
 impl Readable for WriteConn {
     fn __pg(&self, _: Token) -> &AsyncPgConnection {
@@ -61,6 +91,9 @@ impl Readable for WriteConn {
     }
 }
 
+impl ReadableCausal for WriteConn {}
+impl ReadableLatest for WriteConn {}
+
 impl Readable for AsyncPgConnection {
     fn __pg(&self, _: Token) -> &AsyncPgConnection {
         self
@@ -71,27 +104,41 @@ impl Readable for AsyncPgConnection {
     }
 }
 
-impl Reader {
-    /// A handle for several reads at a time on this one connection.
-    pub fn pipeline(&self) -> Pipeline<'_> {
-        Pipeline::from(self)
-    }
+// Where it leads to, its owner knows. In a transaction on a `WriteConn` it is all that there is.
+impl ReadableCausal for AsyncPgConnection {}
+impl ReadableLatest for AsyncPgConnection {}
+
+macro_rules! readers {
+    ($($reader:ty => $freshness:ty;)+) => {$(
+        impl $reader {
+            /// A handle for several reads at a time on this one connection.
+            pub fn pipeline(&self) -> Pipeline<'_, $freshness> {
+                Pipeline::from(self)
+            }
+        }
+
+        impl Target for $reader {
+            type Mode = ReadOnly;
+            type Raw = AsyncPgConnection;
+
+            fn __raw(&mut self, token: Token) -> &mut AsyncPgConnection {
+                self.__pg_mut(token)
+            }
+        }
+
+        impl Target for &mut $reader {
+            type Mode = ReadOnly;
+            type Raw = AsyncPgConnection;
+
+            fn __raw(&mut self, token: Token) -> &mut AsyncPgConnection {
+                self.__pg_mut(token)
+            }
+        }
+    )+};
 }
 
-impl Target for Reader {
-    type Mode = ReadOnly;
-    type Raw = AsyncPgConnection;
-
-    fn __raw(&mut self, token: Token) -> &mut AsyncPgConnection {
-        self.__pg_mut(token)
-    }
-}
-
-impl Target for &mut Reader {
-    type Mode = ReadOnly;
-    type Raw = AsyncPgConnection;
-
-    fn __raw(&mut self, token: Token) -> &mut AsyncPgConnection {
-        self.__pg_mut(token)
-    }
+readers! {
+    dyn Readable => Eventual;
+    dyn ReadableCausal => Causal;
+    dyn ReadableLatest => Latest;
 }

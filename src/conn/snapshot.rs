@@ -5,6 +5,7 @@ use diesel_async::{AnsiTransactionManager, TransactionManager};
 use futures_util::FutureExt;
 use std::fmt;
 
+use super::freshness::{Eventual, Freshness};
 use super::read::ReadConn;
 
 /// A transaction that reads one state of the database: what others commit while it runs is not seen.
@@ -28,8 +29,8 @@ use super::read::ReadConn;
 ///
 /// It is `REPEATABLE READ, READ ONLY`. That works on every node; [`serializable`](Self::serializable) does not.
 #[must_use = "a snapshot is only taken when it is `run`"]
-pub struct Snapshot<'a> {
-    conn: &'a mut ReadConn,
+pub struct Snapshot<'a, F = Eventual> {
+    conn: &'a mut ReadConn<F>,
     level: Level,
 }
 
@@ -40,8 +41,8 @@ enum Level {
     SerializableDeferrable,
 }
 
-impl<'a> Snapshot<'a> {
-    pub(super) fn new(conn: &'a mut ReadConn) -> Self {
+impl<'a, T: Freshness> Snapshot<'a, T> {
+    pub(super) fn new(conn: &'a mut ReadConn<T>) -> Self {
         Self { conn, level: Level::RepeatableRead }
     }
 
@@ -74,7 +75,8 @@ impl<'a> Snapshot<'a> {
     /// drop the handle too. A connection that comes back with an open transaction is never handed out again.
     pub async fn run<R, E, F>(self, callback: F) -> Result<R, E>
     where
-        for<'r> F: AsyncFnOnce(&'r mut ReadConn) -> Result<R, E> + SendFn<&'r mut ReadConn, Result<R, E>>,
+        for<'r> F:
+            AsyncFnOnce(&'r mut ReadConn<T>) -> Result<R, E> + SendFn<&'r mut ReadConn<T>, Result<R, E>>,
         E: From<Error>,
     {
         let begin = match self.level {
@@ -99,7 +101,7 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-impl fmt::Debug for Snapshot<'_> {
+impl<F> fmt::Debug for Snapshot<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot").field("conn", &self.conn).field("level", &self.level).finish()
     }

@@ -1,11 +1,16 @@
 //! The write handle.
 
+use diesel::QueryResult;
+use diesel::result::{DatabaseErrorKind, Error};
 use diesel_async::AsyncPgConnection;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use super::commit::{self, Written};
+use super::freshness::Latest;
 use super::pipeline::Pipeline;
 use super::read::ReadConn;
+use crate::freshness::{CausalToken, History};
 use crate::pool::Lease;
 
 /// A connection to the primary, for every statement.
@@ -37,13 +42,15 @@ use crate::pool::Lease;
 /// ```
 pub struct WriteConn {
     /// Kept as a read handle, so that it can be lent out as one.
-    read: ReadConn,
+    read: ReadConn<Latest>,
+    /// The system identifier of the cluster, where it is known.
+    system: Option<u64>,
 }
 
 impl WriteConn {
     /// The lease must come from a pool of the primary whose sessions may write.
-    pub(crate) fn new(lease: Lease) -> Self {
-        Self { read: ReadConn::new(lease) }
+    pub(crate) fn new(lease: Lease, history: Option<History>) -> Self {
+        Self { read: ReadConn::new(lease), system: history.and_then(|history| history.system) }
     }
 
     /// The name of the node that serves this connection.
@@ -56,19 +63,50 @@ impl WriteConn {
     /// The session stays one that may write: what the types cannot see, such as a function that writes, is not
     /// stopped by the server here as it is on a handle from `router.read()`. Inside a
     /// [snapshot](ReadConn::snapshot) it is.
-    pub fn as_read(&mut self) -> &mut ReadConn {
+    pub fn as_read(&mut self) -> &mut ReadConn<Latest> {
         &mut self.read
     }
 
-    /// Whether a statement of the open transaction has failed: see [`Lease::transaction_failed`].
-    pub(crate) async fn transaction_failed(&self) -> Option<bool> {
-        self.read.lease().transaction_failed().await
+    /// A token of all that has been committed up to now, on this connection and on every other one: a read
+    /// [after](crate::ReadRequest::after) it sees that. Costs a round trip, which [`Router::with_write`](crate::Router::with_write)
+    /// saves.
+    ///
+    /// What was committed under `SET LOCAL synchronous_commit = off` is covered once the server has written it to its log, some
+    /// 200 ms later; set for the session, it is covered at once.
+    ///
+    /// # Errors
+    ///
+    /// Diesel's, if the server cannot be asked or does not tell; and one if a transaction is open that has written something: there is
+    /// no token of a commit before the commit.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call changes nothing.
+    pub async fn causal_token(&mut self) -> QueryResult<CausalToken> {
+        let Written { timeline, lsn } = commit::position(self).await?.ok_or_else(uncommitted)?;
+        Ok(CausalToken::new(self.system, timeline, lsn))
+    }
+
+    /// Commits the transaction that is open, and returns its token as far as the server tells where it is.
+    pub(crate) async fn commit(&mut self) -> QueryResult<CausalToken> {
+        let prepared = self.lease().commits();
+        let Written { timeline, lsn } = commit::commit(self, prepared).await?;
+        Ok(CausalToken::new(self.system, timeline, lsn))
+    }
+
+    fn lease(&self) -> &Lease {
+        self.read.lease()
     }
 
     /// A handle for several reads at a time on this one connection.
-    pub fn pipeline(&self) -> Pipeline<'_> {
+    pub fn pipeline(&self) -> Pipeline<'_, Latest> {
         Pipeline::from(self)
     }
+}
+
+fn uncommitted() -> Error {
+    let text = "a transaction with writes is open: ask for its token once it has been committed";
+    Error::DatabaseError(DatabaseErrorKind::Unknown, Box::new(text.to_owned()))
 }
 
 impl Deref for WriteConn {

@@ -43,7 +43,6 @@ impl Lag {
     }
 
     /// The replica holds everything that was committed before this instant: the time since is the bound at any later moment.
-    #[cfg(test)]
     pub(crate) fn as_of(&self) -> Option<Instant> {
         self.as_of
     }

@@ -9,7 +9,8 @@ use super::report::{report, report_serving};
 use super::{Inbox, Monitor};
 use crate::config::NodeSpec;
 use crate::error::Error;
-use crate::fleet::{Change, Fleet, Listed, NoPrimary, NodeId, Role, Writer};
+use crate::fleet::{Change, Fleet, Listed, NoPrimary, NodeId, Role, View, Writer};
+use crate::freshness::History;
 use crate::health::{HealthState, Transition};
 use crate::observation::{Observation, ProbeFailure};
 use crate::topology::{Latest, Listing, Node, Origin, Primary, Seen, Settings, Topology};
@@ -38,6 +39,8 @@ pub(super) struct Rounds {
     changes: Vec<Change>,
     /// As published last.
     primary: Result<Arc<Primary>, NoPrimary>,
+    /// What the primary writes, or wrote when it answered last.
+    history: Option<History>,
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     /// When the next round starts.
     next: Instant,
@@ -81,6 +84,7 @@ impl Rounds {
             inbox,
             changes: vec![],
             primary: Err(NoPrimary::NotYetKnown),
+            history: None,
             running: FuturesUnordered::new(),
             next: Instant::now(),
             others: None,
@@ -177,6 +181,9 @@ impl Rounds {
         let Some(watched) = self.watched.iter_mut().find(|watched| watched.node.id == id) else { return };
         let now = Instant::now();
         let answered = result.is_ok();
+        if let Some(position) = result.as_ref().ok().and_then(Observation::position) {
+            watched.node.replay.learned(position);
+        }
         self.changes.extend(self.fleet.probed(now, id, result));
         // Its address may lead to the right server by now; the connection never will.
         let foreign = self.fleet.is_foreign(id);
@@ -219,12 +226,13 @@ impl Rounds {
         }
         let view = self.fleet.view();
         self.appoint(view.writer);
+        self.follow(&view);
         let seen = self.watched.iter().zip(view.nodes).map(|(watched, view)| {
             debug_assert_eq!(watched.node.id, view.id, "nodes are added, sorted and removed in both");
             Seen { node: Arc::clone(&watched.node), listing: watched.listing.clone(), view }
         });
         let (settings, primary) = (Arc::clone(&self.settings), self.primary.clone());
-        let topology = Topology::new(seen.collect(), primary, settings, Instant::now());
+        let topology = Topology::new(seen.collect(), primary, settings, self.history, Instant::now());
         let now = topology.serving();
         let before = self.topology.publish(topology);
         if let Ok(old) = before.primary()
@@ -257,6 +265,18 @@ impl Rounds {
         let Some(node) = watched.map(|watched| &watched.node) else { return };
         if !self.primary.as_ref().is_ok_and(|primary| Arc::ptr_eq(&primary.node, node)) {
             self.primary = Ok(Arc::new(Primary::new(Arc::clone(node), self.settings.pools)));
+        }
+    }
+
+    /// Takes note of the history that the node writes which takes the writes.
+    fn follow(&mut self, view: &View) {
+        let Writer::Node(id) = view.writer else { return };
+        let writer = view.nodes.iter().find(|node| node.id == id);
+        let Some(seen) = writer.and_then(|node| node.seen.as_ref()) else { return };
+        let (system, timeline) = (seen.identity.system, seen.timeline);
+        let goes_on = |known: &History| (known.system, known.timeline) == (system, timeline);
+        if !self.history.as_ref().is_some_and(goes_on) {
+            self.history = Some(History { system, timeline, since: seen.lsn });
         }
     }
 

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_postgres::config::{Config, Host, SslMode, SslNegotiation, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Connection, NoTls, Socket};
@@ -36,6 +37,26 @@ pub(crate) enum Access {
     /// The server refuses writes from the first statement on.
     ReadOnly,
     ReadWrite,
+}
+
+/// How a connection began. For as long as it lives, it leads to the server process that it led to then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opened {
+    /// The process was there before.
+    pub(crate) at: Instant,
+    /// The server was in recovery. It may have been promoted since; the other way round it would have to restart. Servers tell from
+    /// version 14 on.
+    pub(crate) on_standby: bool,
+}
+
+impl Opened {
+    fn now<S>(connection: &Connection<Socket, S>) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let on_standby = connection.parameter("in_hot_standby") == Some("on");
+        Self { at: Instant::now(), on_standby }
+    }
 }
 
 /// Why no connection could be made.
@@ -205,7 +226,7 @@ impl Endpoint {
 
     /// Opens a session for Diesel. The timeout bounds the whole of it, from the socket to the last setting.
     ///
-    /// The second part of the answer is what the connection does from then on; a Unix socket has none.
+    /// The second part of the answer tells what the connection does from then on; a Unix socket has none.
     ///
     /// # Cancel safety
     ///
@@ -215,16 +236,17 @@ impl Endpoint {
         access: Access,
         record: &Arc<Record>,
         timeout: Duration,
-    ) -> Result<(AsyncPgConnection, Option<Arc<Wire>>), ConnectError> {
+    ) -> Result<(AsyncPgConnection, Option<Arc<Wire>>, Opened), ConnectError> {
         let session = async {
             let mut config = self.session(access, "diesel-replicas");
             if !self.tcp {
                 let (client, connection) = config.connect(NoTls).await.map_err(ConnectError::Server)?;
                 check(access, &connection)?;
+                let opened = Opened::now(&connection);
                 let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
                 let mut connection = connection.map_err(ConnectError::Setup)?;
                 connection.set_instrumentation(Calls::new(Arc::clone(record), None));
-                return Ok((connection, None));
+                return Ok((connection, None, opened));
             }
             // Only here, where no TLS was asked for, may the hook for TLS be given something else.
             config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
@@ -232,12 +254,13 @@ impl Endpoint {
             let tap = PlainTap(Arc::clone(&wire));
             let (client, connection) = config.connect(tap).await.map_err(ConnectError::Server)?;
             check(access, &connection)?;
+            let opened = Opened::now(&connection);
             wire.connected(client.cancel_token());
             let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
             let mut connection = connection.map_err(ConnectError::Setup)?;
             connection.set_instrumentation(Calls::new(Arc::clone(record), Some(Arc::clone(&wire))));
             wire.answered().await;
-            Ok((connection, Some(wire)))
+            Ok((connection, Some(wire), opened))
         };
         tokio::time::timeout(timeout, session).await.unwrap_or(Err(ConnectError::TimedOut(timeout)))
     }

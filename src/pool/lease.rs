@@ -1,8 +1,8 @@
 //! A connection that is out, and what happens to it when it comes back.
 
-use super::Place;
 use super::manager::Manager;
 use super::wire::{CANCEL, GRACE, User, Wire};
+use super::{Opened, Place};
 use crate::failure::Cause;
 use crate::gauge::Counted;
 use diesel_async::pooled_connection::PoolableConnection;
@@ -47,13 +47,19 @@ impl Lease {
         self.loan().connection.record.heard()
     }
 
-    /// Whether a statement of the open transaction has failed, so that the server will roll it back, be it asked to commit.
-    /// `None` where the protocol cannot be watched.
-    pub(crate) async fn transaction_failed(&self) -> Option<bool> {
-        match &self.loan().connection.wire {
-            Some(wire) => Some(wire.transaction_failed().await),
-            None => None,
-        }
+    /// How the connection began.
+    pub(crate) fn opened(&self) -> Opened {
+        self.loan().connection.opened
+    }
+
+    /// Whether the router has committed a transaction on this connection before.
+    pub(crate) fn commits(&self) -> bool {
+        self.loan().connection.record.commits()
+    }
+
+    /// The connection gets no other user.
+    pub(crate) fn condemn(&self) {
+        self.loan().connection.record.condemn();
     }
 
     fn loan(&self) -> &Loan {

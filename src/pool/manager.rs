@@ -1,6 +1,6 @@
 //! How bb8 opens a connection, and what it takes for one that can be used again.
 
-use super::connect::{Access, ConnectError, Endpoint};
+use super::connect::{Access, ConnectError, Endpoint, Opened};
 use super::gate::Gate;
 use super::record::Record;
 use super::wire::Wire;
@@ -25,6 +25,7 @@ pub(super) struct Manager {
 /// A connection and what is known of it.
 pub(super) struct Connection {
     pub(super) pg: AsyncPgConnection,
+    pub(super) opened: Opened,
     pub(super) wire: Option<Arc<Wire>>,
     pub(super) record: Arc<Record>,
 }
@@ -45,7 +46,7 @@ impl bb8::ManageConnection for Manager {
     async fn connect(&self) -> Result<Connection, ManagerError> {
         let writes = self.access == Access::ReadWrite;
         let record = Arc::new(Record::new(Arc::clone(&self.traffic), writes));
-        let (pg, wire) = tokio::select! {
+        let (pg, wire, opened) = tokio::select! {
             biased;
             () = self.gate.closed() => return Err(ManagerError::Closed),
             connected = self.endpoint.connect(self.access, &record, self.connect_timeout) => {
@@ -56,7 +57,11 @@ impl bb8::ManageConnection for Manager {
             self.wires.add(wire);
         }
         // Whoever closes the gate looks at the wires afterwards: either side sees the other.
-        if self.gate.is_closed() { Err(ManagerError::Closed) } else { Ok(Connection { pg, wire, record }) }
+        if self.gate.is_closed() {
+            Err(ManagerError::Closed)
+        } else {
+            Ok(Connection { pg, opened, wire, record })
+        }
     }
 
     /// Costs no round trip: what the socket has told so far is enough to know a connection that the server closed.

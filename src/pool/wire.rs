@@ -17,7 +17,6 @@ use tokio::time::timeout;
 use tokio_postgres::CancelToken;
 
 const IDLE: u8 = b'I';
-const FAILED: u8 = b'E';
 
 /// No `ReadyForQuery` yet.
 const STARTING: u8 = 0;
@@ -163,12 +162,6 @@ impl Wire {
         if self.sweep.load(Ordering::Acquire) == sweep::ASKED {
             self.sweep.store(sweep::SEEN, Ordering::Release);
         }
-    }
-
-    /// Whether the server takes no statement of the open transaction any more, now that it has answered.
-    pub(super) async fn transaction_failed(&self) -> bool {
-        self.is_settled().await;
-        self.status.load(Ordering::Acquire) == FAILED
     }
 
     /// Whether the connection is idle, or will be within a moment.

@@ -20,7 +20,7 @@ const REDIAL: Duration = Duration::from_millis(50);
 /// When a request began, and when it has to end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
-    started: Instant,
+    pub(super) started: Instant,
     pub(super) at: Instant,
 }
 
@@ -30,14 +30,18 @@ impl Deadline {
         Self { started, at: started + timeout.min(LONGEST) }
     }
 
-    fn left(&self) -> Duration {
+    pub(super) fn has_passed(&self) -> bool {
+        self.left().is_zero()
+    }
+
+    pub(super) fn left(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 }
 
 /// What came of trying the nodes of one topology.
 #[expect(clippy::large_enum_variant, reason = "moved once; a read allocates nothing")]
-enum Tried {
+pub(super) enum Tried {
     Got(Arc<Node>, Lease),
     /// There is a newer topology, in which a pool is gone or a node does not serve any more.
     Outdated,
@@ -64,7 +68,7 @@ impl Shared {
                 }
                 Tried::Outdated => {
                     // The newer topology is there already; should it not be, nothing waits for it for ever, nor keeps others waiting.
-                    if deadline.left().is_zero() {
+                    if deadline.has_passed() {
                         return Err(no_eligible_node(&self.topology.load()));
                     }
                     tokio::task::yield_now().await;
@@ -131,7 +135,12 @@ impl Shared {
         }
     }
 
-    pub(super) async fn write(&self, deadline: Deadline) -> Result<(Arc<Node>, Lease), Error> {
+    /// A connection of one of the primary's pools: of one for writes, or of one for reads that must not be stale.
+    pub(super) async fn on_primary(
+        &self,
+        deadline: Deadline,
+        pool: impl Fn(&Primary) -> &Pool,
+    ) -> Result<(Arc<Node>, Lease), Error> {
         let mut failed = None;
         // Until when to wait for somebody who takes writes, once nobody does.
         let mut patience = None;
@@ -154,31 +163,39 @@ impl Shared {
             };
             let taken = tokio::select! {
                 biased;
-                taken = self.checkout(&primary.writes, &topology, deadline, deadline.left()) => taken,
+                taken = self.checkout(pool(primary), &topology, deadline, deadline.left()) => taken,
                 () = self.ended(primary) => Err(CheckoutError::Closed),
             };
-            match taken {
-                Ok(lease) => return Ok((Arc::clone(&primary.node), lease)),
+            let error = match taken {
+                Ok(lease) if !lease.opened().on_standby => return Ok((Arc::clone(&primary.node), lease)),
+                // It was one when the connection was opened, and if that was just now it has become one.
+                Ok(lease) => {
+                    lease.condemn();
+                    if lease.opened().at < deadline.started {
+                        continue;
+                    }
+                    primary.node.traffic.suspect();
+                    no_primary(&topology, NoPrimary::NobodyWritable)
+                }
                 Err(CheckoutError::Closed) => {
                     self.outdated()?;
+                    continue;
                 }
                 Err(error @ CheckoutError::Exhausted) => {
                     return Err(describe(error, &primary.node, deadline));
                 }
-                Err(error) => {
-                    let error = describe(error, &primary.node, deadline);
-                    let (now, patience) = (Instant::now(), patience());
-                    if now >= patience {
-                        return Err(failed.unwrap_or(error));
-                    }
-                    self.until_changed(&topology, patience.min(now + REDIAL)).await?;
-                    failed = failed.or(Some(error));
-                }
+                Err(error) => describe(error, &primary.node, deadline),
+            };
+            let (now, patience) = (Instant::now(), patience());
+            if now >= patience {
+                return Err(failed.unwrap_or(error));
             }
+            self.until_changed(&topology, patience.min(now + REDIAL)).await?;
+            failed = failed.or(Some(error));
         }
     }
 
-    async fn checkout(
+    pub(super) async fn checkout(
         &self,
         pool: &Pool,
         topology: &Topology,
@@ -190,7 +207,7 @@ impl Shared {
     }
 
     /// Whether writes may go elsewhere than in this topology, which is waited for until then.
-    async fn until_changed(&self, topology: &Topology, until: Instant) -> Result<bool, Error> {
+    pub(super) async fn until_changed(&self, topology: &Topology, until: Instant) -> Result<bool, Error> {
         let changed = |latest: &Topology| *self.stop.borrow() || !latest.writes_like(topology);
         let changed = self.topology.wait_for(|latest| changed(latest).then_some(()));
         let changed = timeout_at(until, changed).await.is_ok();
@@ -204,7 +221,7 @@ impl Shared {
     }
 
     /// A pool is closed when a topology without it has been published, or for good.
-    fn outdated(&self) -> Result<Tried, Error> {
+    pub(super) fn outdated(&self) -> Result<Tried, Error> {
         if *self.stop.borrow() { Err(Error::ShutDown) } else { Ok(Tried::Outdated) }
     }
 }
@@ -213,7 +230,7 @@ fn pick(serving: &Serving, topology: &Topology) -> Option<Arc<Node>> {
     serving.pick(&*topology.settings.strategy).cloned()
 }
 
-fn describe(error: CheckoutError, node: &Node, deadline: Deadline) -> Error {
+pub(super) fn describe(error: CheckoutError, node: &Node, deadline: Deadline) -> Error {
     let node = node.name.to_string();
     let waited = deadline.started.elapsed();
     match error {
@@ -233,7 +250,7 @@ fn no_primary(topology: &Topology, why: NoPrimary) -> Error {
 }
 
 /// What is known of each node, for people.
-fn each_node(topology: &Topology) -> String {
+pub(super) fn each_node(topology: &Topology) -> String {
     let nodes = topology.nodes().iter();
     let nodes = nodes.map(|seen| format!("{}: {}, {}", seen.node.name, seen.view.health, seen.view.reason));
     nodes.collect::<Vec<_>>().join("; ")
@@ -293,7 +310,13 @@ mod tests {
             let settings = Arc::clone(&before.settings);
             let writer = Arc::clone(&before.nodes()[0].node);
             let writes = writes.map(|()| Arc::new(Primary::new(writer, settings.pools)));
-            self.shared.topology.publish(Topology::new(seen.collect(), writes, settings, Instant::now()));
+            self.shared.topology.publish(Topology::new(
+                seen.collect(),
+                writes,
+                settings,
+                None,
+                Instant::now(),
+            ));
         }
 
         /// The error of a read that begins with `first`, and what it takes.
@@ -366,7 +389,10 @@ mod tests {
             scene.publish(&[], Err(NoPrimary::NobodyWritable));
         };
         let started = Instant::now();
-        let (result, ()) = tokio::join!(scene.shared.write(Deadline::after(5 * SECOND)), gone);
+        let (result, ()) = tokio::join!(
+            scene.shared.on_primary(Deadline::after(5 * SECOND), |primary| &primary.writes),
+            gone
+        );
         let (error, took) = (result.expect_err("nobody answers"), started.elapsed());
         assert!(matches!(error, Error::NoPrimary { .. }) && about(SECOND * 5 / 2, took), "{error} {took:?}");
     }

@@ -2,31 +2,42 @@
 
 use super::Router;
 use super::checkout::Deadline;
-use crate::conn::{ReadConn, WriteConn};
+use super::session::Session;
+use super::wanted::Wanted;
+use crate::conn::{Causal, Eventual, Freshness, Latest, ReadConn, WriteConn};
 use crate::error::Error;
-use crate::pool::Lease;
+use crate::freshness::{CausalToken, History};
+use crate::topology::{Node, Topology};
 use arc_swap::Guard;
 use std::fmt;
+use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// A request for a [`ReadConn`]: await it, or refine it first.
 ///
+/// `F` is how fresh the connection will be: [`Eventual`], unless it is refined with [`after`](Self::after) or
+/// [`latest`](Self::latest).
+///
 /// # Errors
 ///
 /// [`Error::NoEligibleNode`], [`Error::PoolExhausted`], [`Error::Connect`], [`Error::TimedOut`], [`Error::ShutDown`].
 /// A node that cannot be reached costs one attempt: the next replica is tried, then the primary. The error is that of the
-/// last one.
+/// last one. Of a request that was refined also [`Error::NotFreshEnough`], [`Error::InvalidToken`] and [`Error::NoPrimary`].
 ///
 /// # Cancel safety
 ///
 /// A dropped request leaves its place in the queue and gives back what it had got.
-#[derive(Debug, Clone, Copy)]
 #[must_use = "a request does nothing until it is awaited"]
-pub struct ReadRequest<'a> {
+pub struct ReadRequest<'a, F = Eventual> {
     pub(super) router: &'a Router,
     pub(super) timeout: Option<Duration>,
+    pub(super) wanted: Wanted,
+    /// Whose token is followed and moved.
+    pub(super) session: Option<&'a Session>,
+    freshness: PhantomData<fn() -> F>,
 }
 
 /// A request for a [`WriteConn`]: await it, or refine it first.
@@ -43,24 +54,98 @@ pub struct ReadRequest<'a> {
 #[must_use = "a request does nothing until it is awaited"]
 pub struct WriteRequest<'a> {
     pub(super) router: &'a Router,
-    pub(super) timeout: Option<Duration>,
+    timeout: Option<Duration>,
+    session: Option<&'a Session>,
 }
 
 impl<'a> ReadRequest<'a> {
     pub(super) fn new(router: &'a Router) -> Self {
-        Self { router, timeout: None }
+        Self { router, timeout: None, wanted: Wanted::default(), session: None, freshness: PhantomData }
     }
 
+    /// Asks for data that is at least as new as the token's commit: read-your-writes.
+    ///
+    /// A replica that is known to have replayed the commit serves it. If there is none, one is waited for, up to the
+    /// [causal wait](crate::RouterBuilder::causal_wait), which most get to within a millisecond. Then the primary serves it; with a
+    /// [fallback policy](crate::Fallback) that keeps reads off the primary it fails with [`Error::NotFreshEnough`].
+    ///
+    /// Of a token of an older timeline, all is there that has survived the promotion. One that has no place here, of another
+    /// cluster, of a timeline that nobody knows or ahead of the primary, is [`Error::InvalidToken`].
+    pub fn after(self, token: &CausalToken) -> ReadRequest<'a, Causal> {
+        let wanted = Wanted { after: Some(*token), ..self.wanted };
+        ReadRequest { wanted, ..self.turn() }
+    }
+
+    /// Asks for the latest data: on the primary, with a connection that can only read. It does not take from the connections for
+    /// writes, and the [fallback policy](crate::Fallback) has no say in it.
+    pub fn latest(self) -> ReadRequest<'a, Latest> {
+        let wanted = Wanted { latest: true, ..self.wanted };
+        ReadRequest { wanted, ..self.turn() }
+    }
+}
+
+impl<'a> ReadRequest<'a, Causal> {
+    pub(super) fn of_session(router: &'a Router, session: &'a Session) -> Self {
+        Self { session: Some(session), ..ReadRequest::new(router).turn() }
+    }
+}
+
+impl<'a, F> ReadRequest<'a, F> {
     /// How long this request may take in all, instead of the configured checkout timeout.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
+    }
+
+    /// How old the data may be at most: the bound on a replica's lag when it is picked, not when it was probed last. That grows from
+    /// probe to probe, so less than about two [probe intervals](crate::RouterBuilder::probe_interval) means the primary as a rule.
+    /// Where no replica is that fresh, the [fallback policy](crate::Fallback) decides: the primary, or
+    /// [`Error::NotFreshEnough`].
+    pub fn max_staleness(mut self, longest: Duration) -> Self {
+        self.wanted.within = Some(longest);
+        self
+    }
+
+    fn turn<G>(self) -> ReadRequest<'a, G> {
+        let Self { router, timeout, wanted, session, .. } = self;
+        ReadRequest { router, timeout, wanted, session, freshness: PhantomData }
+    }
+
+    pub(super) fn deadline(&self, topology: &Topology) -> Deadline {
+        Deadline::after(self.timeout.unwrap_or(topology.settings.checkout_timeout))
+    }
+
+    /// Tells the session, if there is one.
+    pub(super) fn uses(&self, node: &Arc<Node>, history: Option<History>) {
+        if let Some(session) = self.session {
+            session.uses(Arc::clone(node), history, false);
+        }
+    }
+
+    /// What is wanted, with what a session has seen, if that is known.
+    fn known(&self) -> Option<Wanted> {
+        match self.session {
+            Some(session) => Some(Wanted { after: session.known()?, ..self.wanted }),
+            None => Some(self.wanted),
+        }
+    }
+
+    /// The same, if need be by asking.
+    pub(super) async fn resolved(&self) -> Wanted {
+        match self.session {
+            Some(session) => Wanted { after: session.token().await, ..self.wanted },
+            None => self.wanted,
+        }
     }
 }
 
 impl<'a> WriteRequest<'a> {
     pub(super) fn new(router: &'a Router) -> Self {
-        Self { router, timeout: None }
+        Self { router, timeout: None, session: None }
+    }
+
+    pub(super) fn of_session(router: &'a Router, session: &'a Session) -> Self {
+        Self { router, timeout: None, session: Some(session) }
     }
 
     /// How long this request may take in all, instead of the configured checkout timeout.
@@ -70,12 +155,24 @@ impl<'a> WriteRequest<'a> {
     }
 }
 
-impl<'a> IntoFuture for ReadRequest<'a> {
-    type Output = Result<ReadConn, Error>;
-    type IntoFuture = ReadFuture<'a>;
+impl<'a, F: Freshness> IntoFuture for ReadRequest<'a, F> {
+    type Output = Result<ReadConn<F>, Error>;
+    type IntoFuture = ReadFuture<'a, F>;
 
-    fn into_future(self) -> ReadFuture<'a> {
+    fn into_future(self) -> ReadFuture<'a, F> {
         ReadFuture(Progress::Asked(self))
+    }
+}
+
+impl WriteRequest<'_> {
+    pub(super) fn deadline(&self, topology: &Topology) -> Deadline {
+        Deadline::after(self.timeout.unwrap_or(topology.settings.checkout_timeout))
+    }
+
+    fn uses(&self, node: &Arc<Node>, history: Option<History>) {
+        if let Some(session) = self.session {
+            session.uses(Arc::clone(node), history, true);
+        }
     }
 }
 
@@ -90,40 +187,57 @@ impl<'a> IntoFuture for WriteRequest<'a> {
 
 /// The answer to a [`ReadRequest`].
 #[must_use = "futures do nothing until they are awaited"]
-pub struct ReadFuture<'a>(Progress<'a, ReadRequest<'a>>);
+pub struct ReadFuture<'a, F = Eventual>(Progress<'a, ReadRequest<'a, F>, ReadConn<F>>);
 
 /// The answer to a [`WriteRequest`].
 #[must_use = "futures do nothing until they are awaited"]
-pub struct WriteFuture<'a>(Progress<'a, WriteRequest<'a>>);
+pub struct WriteFuture<'a>(Progress<'a, WriteRequest<'a>, WriteConn>);
 
 /// A request is answered by its first poll, without an allocation, when a connection is there; else it waits.
-enum Progress<'a, R> {
+enum Progress<'a, R, C> {
     Asked(R),
-    Waiting(Pin<Box<dyn Future<Output = Result<Lease, Error>> + Send + 'a>>),
+    Waiting(Pin<Box<dyn Future<Output = Result<C, Error>> + Send + 'a>>),
 }
 
-impl Future for ReadFuture<'_> {
-    type Output = Result<ReadConn, Error>;
+impl<F: Freshness> Future for ReadFuture<'_, F> {
+    type Output = Result<ReadConn<F>, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Progress::Asked(ReadRequest { router, timeout }) = self.0 {
-            let shared = &*router.shared;
+        if let Progress::Asked(request) = self.0 {
+            let shared = &*request.router.shared;
             let topology = shared.topology.load();
-            let first = topology.near().pick(&*topology.settings.strategy);
-            let lease = first.and_then(|node| node.reads.try_checkout());
-            if let Some(lease) = lease {
-                return Poll::Ready(Ok(ReadConn::new(lease)));
+            let known = request.known();
+            if known.is_none_or(|wanted| !wanted.is_nothing()) {
+                let fresh = known.and_then(|wanted| shared.try_fresh(&topology, &wanted));
+                if let Some((node, lease)) = fresh {
+                    request.uses(&node, topology.history);
+                    return Poll::Ready(Ok(ReadConn::new(lease)));
+                }
+                let deadline = request.deadline(&topology);
+                self.0 = Progress::Waiting(Box::pin(async move {
+                    let (node, lease) = shared.read_fresh(request.resolved().await, None, deadline).await?;
+                    request.uses(&node, shared.topology.load().history);
+                    Ok(ReadConn::new(lease))
+                }));
+            } else {
+                let first = topology.near().pick(&*topology.settings.strategy);
+                let lease = first.and_then(|node| node.reads.try_checkout());
+                if let (Some(node), Some(lease)) = (first, lease) {
+                    request.uses(node, topology.history);
+                    return Poll::Ready(Ok(ReadConn::new(lease)));
+                }
+                let first = first.cloned();
+                let topology = Guard::into_inner(topology);
+                self.0 = Progress::Waiting(Box::pin(async move {
+                    let deadline = request.deadline(&topology);
+                    let (node, lease) = shared.read(topology, first, None, deadline).await?;
+                    request.uses(&node, shared.topology.load().history);
+                    Ok(ReadConn::new(lease))
+                }));
             }
-            let first = first.cloned();
-            let topology = Guard::into_inner(topology);
-            let waits = async move {
-                let deadline = Deadline::after(timeout.unwrap_or(topology.settings.checkout_timeout));
-                shared.read(topology, first, None, deadline).await.map(|(_, lease)| lease)
-            };
-            self.0 = Progress::Waiting(Box::pin(waits));
         }
         let Progress::Waiting(answer) = &mut self.0 else { unreachable!("it waits from here on") };
-        answer.as_mut().poll(cx).map_ok(ReadConn::new)
+        answer.as_mut().poll(cx)
     }
 }
 
@@ -131,23 +245,49 @@ impl Future for WriteFuture<'_> {
     type Output = Result<WriteConn, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if let Progress::Asked(WriteRequest { router, timeout }) = self.0 {
-            let shared = &*router.shared;
+        if let Progress::Asked(request) = self.0 {
+            let shared = &*request.router.shared;
             let topology = shared.topology.load();
-            let lease = topology.primary().ok().and_then(|primary| primary.writes.try_checkout());
-            if let Some(lease) = lease {
-                return Poll::Ready(Ok(WriteConn::new(lease)));
+            let primary = topology.primary().ok();
+            let lease = primary.and_then(|primary| primary.writes.try_checkout());
+            let lease = lease.filter(|lease| !lease.opened().on_standby);
+            if let (Some(primary), Some(lease)) = (primary, lease) {
+                request.uses(&primary.node, topology.history);
+                return Poll::Ready(Ok(WriteConn::new(lease, topology.history)));
             }
-            let deadline = Deadline::after(timeout.unwrap_or(topology.settings.checkout_timeout));
-            let waits = async move { shared.write(deadline).await.map(|(_, lease)| lease) };
-            self.0 = Progress::Waiting(Box::pin(waits));
+            let deadline = request.deadline(&topology);
+            self.0 = Progress::Waiting(Box::pin(async move {
+                let (node, lease) = shared.on_primary(deadline, |primary| &primary.writes).await?;
+                let history = shared.topology.load().history;
+                request.uses(&node, history);
+                Ok(WriteConn::new(lease, history))
+            }));
         }
         let Progress::Waiting(answer) = &mut self.0 else { unreachable!("it waits from here on") };
-        answer.as_mut().poll(cx).map_ok(WriteConn::new)
+        answer.as_mut().poll(cx)
     }
 }
 
-impl fmt::Debug for ReadFuture<'_> {
+// Derived, they would ask the same of `F`.
+impl<F> Clone for ReadRequest<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for ReadRequest<'_, F> {}
+
+impl<F> fmt::Debug for ReadRequest<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { timeout, wanted, .. } = self;
+        f.debug_struct("ReadRequest")
+            .field("timeout", timeout)
+            .field("wanted", wanted)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Debug for ReadFuture<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReadFuture").finish_non_exhaustive()
     }

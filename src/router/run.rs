@@ -1,18 +1,19 @@
 //! Closures that the router runs on a connection: it sees what becomes of them.
 
-use super::checkout::Deadline;
 use super::{ReadRequest, Router, WriteRequest};
-use crate::conn::{ReadConn, SendFn, WriteConn};
+use crate::conn::{Freshness, ReadConn, SendFn, WriteConn};
 use crate::error::Error;
+use crate::freshness::CausalToken;
 use crate::retry::Retry;
-use diesel::result::{DatabaseErrorKind, Error as QueryError};
-use diesel_async::{AnsiTransactionManager, AsyncPgConnection, SimpleAsyncConnection, TransactionManager};
+use crate::topology::Node;
+use diesel::result::Error as QueryError;
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager};
 use futures_util::FutureExt;
 use std::sync::Arc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-impl ReadRequest<'_> {
+impl<T: Freshness> ReadRequest<'_, T> {
     /// Runs the closure on the connection that was asked for, and if the node is lost under it once more on another one: see
     /// [`Router::with_read`]. No second run begins after the request's [timeout](Self::timeout).
     ///
@@ -25,17 +26,22 @@ impl ReadRequest<'_> {
     /// As [`Router::with_read`].
     pub async fn run<R, E, F>(self, read: F) -> Result<R, E>
     where
-        for<'r> F: AsyncFn(&'r mut ReadConn) -> Result<R, E> + ReadFn<&'r mut ReadConn, Result<R, E>>,
+        for<'r> F: AsyncFn(&'r mut ReadConn<T>) -> Result<R, E> + ReadFn<&'r mut ReadConn<T>, Result<R, E>>,
         E: From<Error> + Retry,
     {
         let shared = &*self.router.shared;
         let mut topology = shared.topology.load_full();
-        let deadline = Deadline::after(self.timeout.unwrap_or(topology.settings.checkout_timeout));
+        let deadline = self.deadline(&topology);
         shared.retries.count_read();
-        let mut lost = None;
+        let wanted = self.resolved().await;
+        let mut lost: Option<Arc<Node>> = None;
         loop {
-            let taken = shared.read(Arc::clone(&topology), None, lost.as_deref(), deadline).await;
-            let (node, lease) = taken?;
+            let (node, lease) = if wanted.is_nothing() {
+                shared.read(Arc::clone(&topology), None, lost.as_deref(), deadline).await?
+            } else {
+                shared.read_fresh(wanted, lost.as_deref(), deadline).await?
+            };
+            self.uses(&node, shared.topology.load().history);
             let mut conn = ReadConn::new(lease);
             let (result, retryable) = tokio::select! {
                 biased;
@@ -74,21 +80,33 @@ impl WriteRequest<'_> {
     /// # Cancel safety
     ///
     /// As [`Router::with_write`].
-    pub async fn run<R, E, F>(self, write: F) -> Result<R, E>
+    pub async fn run<R, E, F>(self, write: F) -> Result<(R, CausalToken), E>
     where
         for<'r> F: AsyncFnOnce(&'r mut AsyncPgConnection) -> Result<R, E>
             + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
         E: From<Error> + From<QueryError>,
     {
         let shared = &*self.router.shared;
-        let timeout = self.timeout.unwrap_or(shared.topology.load().settings.checkout_timeout);
-        let (node, lease) = shared.write(Deadline::after(timeout)).await?;
-        let mut conn = WriteConn::new(lease);
-        tokio::select! {
+        let deadline = self.deadline(&shared.topology.load());
+        let (node, lease) = shared.on_primary(deadline, |primary| &primary.writes).await?;
+        let mut conn = WriteConn::new(lease, shared.topology.load().history);
+        let (value, token) = tokio::select! {
             biased;
-            result = transaction(&mut conn, write) => result,
-            () = shared.topology.deposed(&node) => Err(Error::Lost { node: node.name.to_string() }.into()),
+            result = transaction(&mut conn, write) => result?,
+            () = shared.topology.deposed(&node) => {
+                return Err(Error::Lost { node: node.name.to_string() }.into());
+            }
+        };
+        drop(conn);
+        if token.lsn().is_some() {
+            return Ok((value, token));
         }
+        // The connection broke behind the commit.
+        let limit = shared.topology.load().settings.probe_timeout;
+        let position = timeout(limit, node.replay.asked_after(Instant::now())).await.ok();
+        let lsn = position.filter(|position| !position.in_recovery).map(|position| position.inserted);
+        let timeline = token.timeline().or_else(|| shared.topology.load().history?.timeline);
+        Ok((value, CausalToken::new(token.system(), timeline, lsn)))
     }
 }
 
@@ -141,6 +159,32 @@ impl Router {
     /// Runs the closure in a transaction on the primary, once: committed if it succeeds, rolled back if it fails. It is never
     /// run again, since whether a transaction was committed when its connection broke cannot be known.
     ///
+    /// With the closure's value comes the commit's [token](CausalToken): a read [after](ReadRequest::after) it sees what was written.
+    /// It is asked for along with the commit, and costs no round trip.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use diesel::prelude::*;
+    /// use diesel_replicas::{Router, RunQueryDsl};
+    /// # diesel::table! { rooms (id) { id -> Integer, name -> Text, } }
+    ///
+    /// # async fn example(router: Router) -> QueryResult<()> {
+    /// let (id, token) = router
+    ///     .with_write(async |conn| {
+    ///         let new = diesel::insert_into(rooms::table).values(rooms::name.eq("lobby"));
+    ///         new.returning(rooms::id).get_result::<i32>(conn).await
+    ///     })
+    ///     .await?;
+    /// let name: String = router
+    ///     .read()
+    ///     .after(&token)
+    ///     .run(async |conn| rooms::table.find(id).select(rooms::name).get_result(conn).await)
+    ///     .await?;
+    /// assert_eq!(name, "lobby");
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
     /// What the closure returns; Diesel's error if the transaction cannot begin or end, or was rolled back because a statement in
@@ -151,7 +195,7 @@ impl Router {
     /// # Cancel safety
     ///
     /// Dropping the call before the commit rolls the transaction back, in the background; during the commit it may go either way.
-    pub async fn with_write<R, E, F>(&self, write: F) -> Result<R, E>
+    pub async fn with_write<R, E, F>(&self, write: F) -> Result<(R, CausalToken), E>
     where
         for<'r> F: AsyncFnOnce(&'r mut AsyncPgConnection) -> Result<R, E>
             + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
@@ -161,7 +205,7 @@ impl Router {
     }
 }
 
-async fn transaction<R, E, F>(conn: &mut WriteConn, write: F) -> Result<R, E>
+async fn transaction<R, E, F>(conn: &mut WriteConn, write: F) -> Result<(R, CausalToken), E>
 where
     for<'r> F: AsyncFnOnce(&'r mut AsyncPgConnection) -> Result<R, E>
         + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
@@ -169,34 +213,14 @@ where
 {
     AnsiTransactionManager::begin_transaction(&mut **conn).await?;
     // Boxed, so that the whole call is `Send` also where the error is a trait object.
-    let error = match write(conn).boxed().await {
-        // To `COMMIT` the server would answer that it has rolled back, which Diesel takes for success.
-        Ok(_) if has_failed(conn).await => rolled_back().into(),
-        Ok(value) => {
-            AnsiTransactionManager::commit_transaction(&mut **conn).await?;
-            return Ok(value);
-        }
-        Err(error) => error,
-    };
-    match AnsiTransactionManager::rollback_transaction(&mut **conn).await {
-        // The first error is what broke the transaction, and says more.
-        Ok(()) | Err(QueryError::BrokenTransactionManager) => Err(error),
-        Err(rollback) => Err(rollback.into()),
+    match write(conn).boxed().await {
+        Ok(value) => Ok((value, conn.commit().await?)),
+        Err(error) => match AnsiTransactionManager::rollback_transaction(&mut **conn).await {
+            // The first error is what broke the transaction, and says more.
+            Ok(()) | Err(QueryError::BrokenTransactionManager) => Err(error),
+            Err(rollback) => Err(rollback.into()),
+        },
     }
-}
-
-/// Whether a statement in the transaction has failed, though the closure did not say so.
-async fn has_failed(conn: &mut WriteConn) -> bool {
-    match conn.transaction_failed().await {
-        Some(failed) => failed,
-        None => conn.batch_execute("SELECT 1").await.is_err(),
-    }
-}
-
-fn rolled_back() -> QueryError {
-    let text =
-        "a statement in the transaction failed, and its error was not returned: all of it was rolled back";
-    QueryError::DatabaseError(DatabaseErrorKind::Unknown, Box::new(text.to_owned()))
 }
 
 /// An async closure that can be called more than once and whose future is `Send`.

@@ -2,6 +2,7 @@
 
 use super::{Node, Seen};
 use crate::balance::{Candidate, Roster, Strategy};
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,10 @@ impl Serving {
         self.nodes.len()
     }
 
+    pub(crate) fn nodes(&self) -> &[Arc<Node>] {
+        &self.nodes
+    }
+
     pub(crate) fn find(&self, node: &Node) -> Option<&Arc<Node>> {
         self.nodes.iter().find(|other| other.id == node.id)
     }
@@ -44,11 +49,24 @@ impl Serving {
         self.nodes.get(self.roster.pick(strategy, &mut rand::rng())?)
     }
 
+    /// Those that satisfy the condition.
+    pub(crate) fn only(&self, fit: impl Fn(&Node) -> bool) -> Cow<'_, Self> {
+        if self.nodes.iter().all(|node| fit(node)) {
+            Cow::Borrowed(self)
+        } else {
+            Cow::Owned(self.filter(fit))
+        }
+    }
+
     /// The others, for a request that found this one out of reach: it has no time for a slow start.
     pub(crate) fn without(&self, node: &Node) -> Self {
+        self.filter(|other| other.id != node.id)
+    }
+
+    fn filter(&self, fit: impl Fn(&Node) -> bool) -> Self {
         let entries = self.entries.iter().cloned();
         let all = self.nodes.iter().cloned().zip(entries);
-        let (nodes, entries): (_, Vec<_>) = all.filter(|(other, _)| other.id != node.id).unzip();
+        let (nodes, entries): (_, Vec<_>) = all.filter(|(node, _)| fit(node)).unzip();
         let roster = Roster::new(entries.clone(), Duration::ZERO, Instant::now());
         Self { nodes, entries, roster }
     }

@@ -15,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) fallback: Fallback,
     pub(crate) pools: PoolPolicy,
     pub(crate) checkout_timeout: Duration,
+    /// How long a read after a token waits for a replica.
+    pub(crate) causal_wait: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) retry_budget: RetryBudget,
     pub(crate) health: HealthPolicy,

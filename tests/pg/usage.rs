@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::result::Error;
 use diesel_async::{AsyncConnection, AsyncMigrationHarness, SimpleAsyncConnection};
 use diesel_migrations::{FileBasedMigrations, MigrationHarness};
-use diesel_replicas::{Pipeline, ReadConn, Reader, RunQueryDsl, SaveChangesDsl, WriteConn};
+use diesel_replicas::{Freshness, Pipeline, ReadConn, Reader, RunQueryDsl, SaveChangesDsl, WriteConn};
 
 use crate::schema::{NewUser, Rename, posts, shout, users};
 use crate::stage::Stage;
@@ -97,7 +97,7 @@ async fn a_pipeline_runs_several_reads_at_once() {
     });
     assert_eq!((counts.unwrap(), loud.unwrap().as_str()), ((3, 4), "HEY!"));
 
-    assert_eq!(both_counts(write.pipeline()).await.unwrap(), (3, 4));
+    assert_eq!(both_counts(write.pipeline().into()).await.unwrap(), (3, 4));
     assert_eq!(both_counts((&read).into()).await.unwrap(), (3, 4));
     assert_eq!(both_counts((&write).into()).await.unwrap(), (3, 4));
     assert_eq!(both_counts((&plain).into()).await.unwrap(), (3, 4));
@@ -277,7 +277,7 @@ async fn a_snapshot_sees_one_state() {
     }
 }
 
-async fn modes(conn: &mut ReadConn) -> QueryResult<[String; 3]> {
+async fn modes<F: Freshness>(conn: &mut ReadConn<F>) -> QueryResult<[String; 3]> {
     Ok([
         setting("transaction_isolation", conn).await?,
         setting("transaction_read_only", conn).await?,

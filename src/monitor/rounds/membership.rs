@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::pool::Pool;
+use crate::replay::Replay;
 use futures_util::future::join_all;
 
 impl Rounds {
@@ -112,9 +113,9 @@ impl Rounds {
         let mut old = vec![];
         let stays = |watched: &&mut Watched| watched.leaving.is_none() && of.contains(&watched.node.id);
         for watched in self.watched.iter_mut().filter(stays) {
-            let Node { id, name, endpoint, traffic, reads } = &*watched.node;
-            let (name, traffic) = (Arc::clone(name), Arc::clone(traffic));
-            let reopened = Arc::new(Node::new(*id, name, endpoint.clone(), pools, traffic));
+            let Node { id, name, endpoint, traffic, reads, replay } = &*watched.node;
+            let (name, traffic, replay) = (Arc::clone(name), Arc::clone(traffic), Arc::clone(replay));
+            let reopened = Arc::new(Node::new(*id, name, endpoint.clone(), pools, traffic, replay));
             old.push(reads.clone());
             watched.node = reopened;
         }
@@ -165,7 +166,8 @@ impl Rounds {
         };
         let id = NodeId::unique();
         let traffic = Arc::new(Traffic::new(Arc::clone(&self.alarm)));
-        self.watch(Arc::new(Node::new(id, name, endpoint, self.settings.pools, traffic)), listing);
+        let replay = Arc::new(Replay::new(endpoint.clone()));
+        self.watch(Arc::new(Node::new(id, name, endpoint, self.settings.pools, traffic, replay)), listing);
         if let Some(old) = replaced {
             self.fleet.succeed(old, id);
             self.drain(old);

@@ -1,0 +1,60 @@
+//! How fresh what a handle reads is, as a type.
+
+/// As fresh as any healthy replica: within the [lag threshold](crate::RouterBuilder::lag_threshold), but what was committed a moment
+/// ago may be missing.
+#[derive(Debug)]
+pub enum Eventual {}
+
+/// At least as fresh as a [`CausalToken`](crate::CausalToken): what that commit wrote is there, and all that was committed before it.
+#[derive(Debug)]
+pub enum Causal {}
+
+/// As fresh as can be: on the primary.
+#[derive(Debug)]
+pub enum Latest {}
+
+/// How fresh a handle is: [`Eventual`], [`Causal`] or [`Latest`].
+///
+/// It cannot be implemented outside of this crate.
+pub trait Freshness: sealed::Sealed + Send + Sync + 'static {
+    /// See [`Reader`](super::Reader).
+    type Reader: super::Readable + ?Sized;
+}
+
+/// Freshness that is enough where `F` is asked for.
+///
+/// A bound for generic code: `async fn recent<G: AtLeast<Causal>>(conn: &mut ReadConn<G>)`.
+#[diagnostic::on_unimplemented(
+    message = "this connection is `{Self}`, but data that is `{F}` is needed here",
+    label = "may be too stale",
+    note = "ask the router for `router.read().after(&token)` (`Causal`) or `router.read().latest()` (`Latest`)"
+)]
+pub trait AtLeast<F>: Freshness {}
+
+impl Freshness for Eventual {
+    type Reader = dyn super::Readable;
+}
+
+impl Freshness for Causal {
+    type Reader = dyn super::ReadableCausal;
+}
+
+impl Freshness for Latest {
+    type Reader = dyn super::ReadableLatest;
+}
+
+impl AtLeast<Eventual> for Eventual {}
+impl AtLeast<Eventual> for Causal {}
+impl AtLeast<Causal> for Causal {}
+impl AtLeast<Eventual> for Latest {}
+impl AtLeast<Causal> for Latest {}
+impl AtLeast<Latest> for Latest {}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "that nobody else can name it is its purpose")]
+    pub trait Sealed {}
+
+    impl Sealed for super::Eventual {}
+    impl Sealed for super::Causal {}
+    impl Sealed for super::Latest {}
+}

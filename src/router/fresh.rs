@@ -1,0 +1,290 @@
+//! Reads that ask for more than a healthy replica.
+
+use super::Shared;
+use super::checkout::{Deadline, Tried, describe, each_node};
+use super::wanted::Wanted;
+use crate::error::{Error, InvalidToken};
+use crate::fleet::NodeId;
+use crate::freshness::{Mismatch, Target};
+use crate::lsn::Lsn;
+use crate::pool::{CheckoutError, Lease};
+use crate::replay::Position;
+use crate::topology::{Fallback, Node, Seen, Topology};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tracing::debug;
+
+/// For so long the replica that was picked is waited for alone: most get there in less, and each one that is asked costs it work.
+const HEAD_START: Duration = Duration::from_millis(2);
+
+/// What came of waiting for a replica.
+enum Waited {
+    /// One may have got there, or there is another topology: it is worth another look.
+    Look,
+    /// Nobody is there in time.
+    Expired,
+    /// Not even the primary is.
+    Ahead,
+}
+
+impl Shared {
+    /// A connection to a replica that is known to be fresh enough, without waiting for anything.
+    pub(super) fn try_fresh(&self, topology: &Topology, wanted: &Wanted) -> Option<(Arc<Node>, Lease)> {
+        let target = match (wanted.after, &topology.history) {
+            _ if wanted.latest => {
+                let node = &topology.primary().ok()?.node;
+                let lease = node.reads.try_checkout().filter(|lease| !lease.opened().on_standby)?;
+                return Some((Arc::clone(node), lease));
+            }
+            (None, _) => None,
+            (Some(token), Some(history)) => match history.target(&token).ok()? {
+                Target::At(lsn) => Some(lsn),
+                Target::Primary => return None,
+            },
+            (Some(_), None) => return None,
+        };
+        let now = Instant::now();
+        let position = |node: &Node| wanted.shown_by(topology.seen(node)?, target, now);
+        let fit = topology.near().only(|node| position(node).is_some());
+        let node = fit.pick(&*topology.settings.strategy)?;
+        let known = position(node)?;
+        let lease = node.reads.try_checkout().filter(|lease| lease.opened().at <= known.asked_at)?;
+        Some((Arc::clone(node), lease))
+    }
+
+    /// Tries replicas that are known to be fresh enough, waits for one that gets there, and goes to the primary in the end.
+    /// `avoid` is not tried.
+    pub(super) async fn read_fresh(
+        &self,
+        wanted: Wanted,
+        avoid: Option<&Node>,
+        deadline: Deadline,
+    ) -> Result<(Arc<Node>, Lease), Error> {
+        if wanted.latest {
+            return self.on_primary(deadline, |primary| &primary.node.reads).await;
+        }
+        let mut tried: Vec<NodeId> = avoid.into_iter().map(|node| node.id).collect();
+        loop {
+            let topology = self.topology.load_full();
+            let until = deadline.at.min(deadline.started + topology.settings.causal_wait);
+            let target = match self.target(&topology, &wanted) {
+                Ok(Some(Target::Primary)) => break,
+                Ok(Some(Target::At(lsn))) => Some(lsn),
+                Ok(None) => None,
+                Err(error) => {
+                    // A promotion may be on its way here.
+                    let patience = deadline.at.min(deadline.started + topology.settings.probe_interval * 2);
+                    if error.is_unavailable() && self.until_history_changed(&topology, patience).await? {
+                        continue;
+                    }
+                    return Err(error);
+                }
+            };
+            match self.take_fresh(&topology, &wanted, target, &mut tried, deadline).await? {
+                Tried::Got(node, lease) => return Ok((node, lease)),
+                Tried::Outdated => {}
+                Tried::Nobody(_) => {
+                    let waited = match target {
+                        Some(lsn) => self.wait_for_replay(&topology, lsn, &tried, until).await,
+                        None => Waited::Expired,
+                    };
+                    match waited {
+                        Waited::Look => {}
+                        Waited::Expired => break,
+                        Waited::Ahead => return Err(InvalidToken::Ahead.into()),
+                    }
+                }
+            }
+            if deadline.has_passed() {
+                break;
+            }
+        }
+        self.fall_back(&wanted, deadline).await
+    }
+
+    fn target(&self, topology: &Topology, wanted: &Wanted) -> Result<Option<Target>, Error> {
+        let Some(token) = wanted.after else { return Ok(None) };
+        // Whatever it is, the one that turns out to be the primary has it.
+        let Some(history) = topology.history else { return Ok(Some(Target::Primary)) };
+        match history.target(&token) {
+            Ok(target) => Ok(Some(target)),
+            Err(Mismatch::OtherCluster) => Err(InvalidToken::OtherCluster.into()),
+            Err(Mismatch::NewerTimeline(timeline)) => Err(InvalidToken::NewerTimeline { timeline }.into()),
+        }
+    }
+
+    async fn until_history_changed(&self, topology: &Topology, until: Instant) -> Result<bool, Error> {
+        let changed = |latest: &Topology| *self.stop.borrow() || latest.history != topology.history;
+        let changed = self.topology.wait_for(|latest| changed(latest).then_some(()));
+        let changed = timeout_at(until, changed).await.is_ok();
+        self.outdated()?;
+        Ok(changed)
+    }
+
+    /// A connection to one of the replicas that are known to be fresh enough.
+    async fn take_fresh(
+        &self,
+        topology: &Topology,
+        wanted: &Wanted,
+        target: Option<Lsn>,
+        tried: &mut Vec<NodeId>,
+        deadline: Deadline,
+    ) -> Result<Tried, Error> {
+        let position = |node: &Node| wanted.shown_by(topology.seen(node)?, target, Instant::now());
+        let mut failed = None;
+        for tier in [topology.near(), topology.far()] {
+            loop {
+                let fit = tier.only(|node| !tried.contains(&node.id) && position(node).is_some());
+                let Some(node) = fit.pick(&*topology.settings.strategy).cloned() else { break };
+                let Some(known) = position(&node) else { break };
+                let left = topology.serving().saturating_sub(tried.len()) + 1;
+                let dial = deadline.left() / left as u32;
+                let taken = tokio::select! {
+                    biased;
+                    () = self.topology.left_service(&node) => return self.outdated(),
+                    taken = self.checkout(&node.reads, topology, deadline, dial) => taken,
+                };
+                match taken {
+                    Ok(lease) if self.is_fresh(topology, wanted, target, &node, &lease, known).await => {
+                        return Ok(Tried::Got(node, lease));
+                    }
+                    Ok(_) => {}
+                    Err(CheckoutError::Closed) => return self.outdated(),
+                    Err(error @ CheckoutError::Exhausted) => return Err(describe(error, &node, deadline)),
+                    Err(error) => {
+                        let error = describe(error, &node, deadline);
+                        debug!(node = &*node.name, %error, "trying another node");
+                        failed = Some(error);
+                    }
+                }
+                tried.push(node.id);
+            }
+        }
+        Ok(Tried::Nobody(failed))
+    }
+
+    /// Whether what is known of the node still holds for this connection: not if the wait for it has taken too long, and not if it
+    /// leads to a process that began after the node had been asked.
+    async fn is_fresh(
+        &self,
+        topology: &Topology,
+        wanted: &Wanted,
+        target: Option<Lsn>,
+        node: &Node,
+        lease: &Lease,
+        known: Position,
+    ) -> bool {
+        if lease.opened().at > known.asked_at {
+            let limit = topology.settings.probe_timeout;
+            let Ok(answer) = timeout(limit, node.replay.asked_after(lease.opened().at)).await else {
+                return false;
+            };
+            let same = answer.in_recovery && answer.started == known.started;
+            if !same || answer.lsn < target.unwrap_or(known.lsn) {
+                return false;
+            }
+        }
+        let latest = self.topology.load();
+        let seen = latest.seen(node);
+        wanted.within.is_none()
+            || seen.is_some_and(|seen| wanted.shown_by(seen, None, Instant::now()).is_some())
+    }
+
+    /// Waits for a replica that has replayed so far: first for one, then for whichever gets there first.
+    async fn wait_for_replay(
+        &self,
+        topology: &Topology,
+        lsn: Lsn,
+        tried: &[NodeId],
+        until: Instant,
+    ) -> Waited {
+        let waits = |seen: &Seen| {
+            let started = seen.view.seen.as_ref()?.identity.started;
+            Some((Arc::clone(&seen.node), started))
+        };
+        let serving = [topology.near(), topology.far()];
+        let nodes = serving.iter().flat_map(|tier| tier.nodes()).filter(|node| !tried.contains(&node.id));
+        let nodes: Vec<_> = nodes.filter_map(|node| waits(topology.seen(node)?)).collect();
+        if nodes.is_empty() {
+            return Waited::Expired;
+        }
+        let changed = self.topology.wait_for(|latest| (!latest.serves_like(topology)).then_some(()));
+        tokio::pin!(changed);
+        let first = serving.iter().find_map(|tier| {
+            let fit = tier.only(|node| !tried.contains(&node.id));
+            fit.pick(&*topology.settings.strategy).and_then(|node| waits(topology.seen(node)?))
+        });
+        if let Some((node, started)) = first {
+            let head_start = until.min(Instant::now() + HEAD_START);
+            tokio::select! {
+                biased;
+                got = timeout_at(head_start, node.replay.reached(lsn, started)) => {
+                    if got.is_ok() {
+                        return Waited::Look;
+                    }
+                }
+                () = &mut changed => return Waited::Look,
+            }
+        }
+        let mut all: FuturesUnordered<_> =
+            nodes.iter().map(|(node, started)| node.replay.reached(lsn, *started)).collect();
+        let mut checked = false;
+        let ahead = self.is_ahead(topology, lsn);
+        tokio::pin!(ahead);
+        loop {
+            tokio::select! {
+                biased;
+                Some(_) = all.next() => return Waited::Look,
+                () = &mut changed => return Waited::Look,
+                is_ahead = &mut ahead, if !checked => {
+                    if is_ahead {
+                        return Waited::Ahead;
+                    }
+                    checked = true;
+                }
+                () = sleep_until(until) => break,
+            }
+        }
+        let limit = topology.settings.probe_timeout;
+        if !checked && timeout(limit, ahead).await.unwrap_or(false) { Waited::Ahead } else { Waited::Expired }
+    }
+
+    /// Whether the primary itself, asked now, has not come so far. Such a token is no commit's: nobody waits for it, and the primary
+    /// is not burdened with it.
+    async fn is_ahead(&self, topology: &Topology, lsn: Lsn) -> bool {
+        let Ok(primary) = topology.primary() else { return false };
+        let is_behind = |position: Position| position.inserted < lsn;
+        let replay = &primary.node.replay;
+        if !replay.latest().is_none_or(is_behind) {
+            return false;
+        }
+        let position = replay.asked_after(Instant::now()).await;
+        !position.in_recovery && is_behind(position)
+    }
+
+    /// Serves a read that no replica is fresh enough for, as the policy has it.
+    async fn fall_back(&self, wanted: &Wanted, deadline: Deadline) -> Result<(Arc<Node>, Lease), Error> {
+        let topology = self.topology.load_full();
+        if topology.settings.fallback == Fallback::Primary || !topology.has_replicas() {
+            return self.on_primary(deadline, |primary| &primary.node.reads).await;
+        }
+        if let Some(node) = topology.fallback() {
+            let target = match self.target(&topology, wanted)? {
+                Some(Target::At(lsn)) => Some(lsn),
+                _ => None,
+            };
+            let known = topology.seen(node).and_then(|seen| wanted.shown_by(seen, target, Instant::now()));
+            if let Some(known) = known {
+                let taken = self.checkout(&node.reads, &topology, deadline, deadline.left()).await;
+                let lease = taken.map_err(|error| describe(error, node, deadline))?;
+                if self.is_fresh(&topology, wanted, target, node, &lease, known).await {
+                    return Ok((Arc::clone(node), lease));
+                }
+            }
+        }
+        let waited = deadline.started.elapsed();
+        Err(Error::NotFreshEnough { waited, nodes: each_node(&topology) })
+    }
+}

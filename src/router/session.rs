@@ -1,0 +1,234 @@
+//! Reads and writes that belong together.
+
+use super::{ReadFn, ReadRequest, Router, WriteRequest};
+use crate::conn::{Causal, ReadConn, SendFn};
+use crate::error::Error;
+use crate::freshness::{CausalToken, History};
+use crate::replay::Position;
+use crate::retry::Retry;
+use crate::topology::Node;
+use diesel::result::Error as QueryError;
+use diesel_async::AsyncPgConnection;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+/// What one user does: every read sees what the session has written, and never less than what it has read before.
+///
+/// It carries a [`CausalToken`] forward: a write moves it to its commit, and a read to what its node had replayed. Cheap to clone; all
+/// clones are the same session. For a session that goes on elsewhere, in the next request or a background job, take its
+/// [token](Self::token) along.
+///
+/// # Example
+///
+/// ```no_run
+/// # use diesel::prelude::*;
+/// # use diesel_replicas::{Router, RunQueryDsl};
+/// # diesel::table! { rooms (id) { id -> Integer, name -> Text, } }
+/// # async fn example(router: Router) -> QueryResult<()> {
+/// let session = router.session();
+/// session
+///     .with_write(async |conn| {
+///         diesel::insert_into(rooms::table).values(rooms::name.eq("lobby")).execute(conn).await
+///     })
+///     .await?;
+/// // On a replica as a rule, and the lobby is there.
+/// let names: Vec<String> =
+///     session.with_read(async |conn| rooms::table.select(rooms::name).load(conn).await).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Session {
+    router: Router,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    token: Option<CausalToken>,
+    /// What was used since, of which it is not known how far it had come.
+    used: Vec<Used>,
+}
+
+/// A node that the session had a connection to.
+#[derive(Debug, Clone)]
+struct Used {
+    node: Arc<Node>,
+    /// As it was known then.
+    history: Option<History>,
+    wrote: bool,
+}
+
+impl Router {
+    /// A session that has seen nothing yet.
+    pub fn session(&self) -> Session {
+        Session { router: self.clone(), state: Arc::default() }
+    }
+}
+
+impl Session {
+    /// Carries on from this token as well: reads from now on see its commit.
+    ///
+    /// A token of another cluster takes the place of what the session had: it is known to be invalid when it is used.
+    pub fn observe(&self, token: CausalToken) {
+        self.state().observe(token);
+    }
+
+    /// Asks for a connection to read from that shows all that this session has seen.
+    pub fn read(&self) -> ReadRequest<'_, Causal> {
+        ReadRequest::of_session(&self.router, self)
+    }
+
+    /// Asks for a connection to write with. All that is committed on it before the session is used again counts as seen.
+    pub fn write(&self) -> WriteRequest<'_> {
+        WriteRequest::of_session(&self.router, self)
+    }
+
+    /// Runs the closure on a connection that shows all that this session has seen: see [`Router::with_read`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Router::with_read`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Router::with_read`].
+    pub async fn with_read<R, E, F>(&self, read: F) -> Result<R, E>
+    where
+        for<'r> F: AsyncFn(&'r mut ReadConn<Causal>) -> Result<R, E>
+            + ReadFn<&'r mut ReadConn<Causal>, Result<R, E>>,
+        E: From<Error> + Retry,
+    {
+        self.read().run(read).await
+    }
+
+    /// Runs the closure in a transaction on the primary, once: see [`Router::with_write`]. Its commit counts as seen.
+    ///
+    /// # Errors
+    ///
+    /// As [`Router::with_write`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Router::with_write`]. A commit that the call was dropped under may not count as seen.
+    pub async fn with_write<R, E, F>(&self, write: F) -> Result<R, E>
+    where
+        for<'r> F: AsyncFnOnce(&'r mut AsyncPgConnection) -> Result<R, E>
+            + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
+        E: From<Error> + From<QueryError>,
+    {
+        let (value, token) = self.router.write().run(write).await?;
+        self.observe(token);
+        Ok(value)
+    }
+
+    /// All that this session has seen up to now; `None` if that is nothing.
+    ///
+    /// The nodes that it has used since are asked where they are, all sessions of a node with one question; without such, it asks nobody.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call changes nothing.
+    pub async fn token(&self) -> Option<CausalToken> {
+        self.resolve(true).await
+    }
+
+    /// The same, but for what was only read.
+    pub async fn token_of_writes(&self) -> Option<CausalToken> {
+        self.resolve(false).await
+    }
+
+    /// What is known, if nobody has to be asked for more.
+    pub(super) fn known(&self) -> Option<Option<CausalToken>> {
+        let state = self.state();
+        state.used.is_empty().then_some(state.token)
+    }
+
+    /// The session has got a connection to this node.
+    pub(super) fn uses(&self, node: Arc<Node>, history: Option<History>, wrote: bool) {
+        let mut state = self.state();
+        let is_known =
+            |used: &Used| Arc::ptr_eq(&used.node, &node) && used.history == history && used.wrote == wrote;
+        if !state.used.iter().any(is_known) {
+            state.used.push(Used { node, history, wrote });
+        }
+    }
+
+    /// Finds out what the nodes that were used had at most, which is what they have now.
+    async fn resolve(&self, reads: bool) -> Option<CausalToken> {
+        let used: Vec<_> = self.state().used.iter().filter(|used| used.wrote || reads).cloned().collect();
+        for used in used {
+            let (token, of_primary) = self.seen_on(&used).await;
+            let mut state = self.state();
+            if of_primary {
+                state.catch_up(token);
+            }
+            state.observe(token);
+            state
+                .used
+                .retain(|other| !(Arc::ptr_eq(&other.node, &used.node) && other.history == used.history));
+        }
+        self.state().token
+    }
+
+    /// A token of all that may have been seen on a node, and whether it is one of all that there is. When the node does not tell, the
+    /// primary does, which is ahead of all others; and when nobody does, only the primary is known to have it.
+    async fn seen_on(&self, Used { node, history, .. }: &Used) -> (CausalToken, bool) {
+        let topology = self.router.shared.topology.load_full();
+        let primary = topology.primary().ok().map(|primary| &primary.node);
+        let limit = topology.settings.probe_timeout;
+        let ask = async |node: &Node| timeout(limit, node.replay.asked_after(Instant::now())).await.ok();
+        if let Some(position) = ask(node).await {
+            let is_primary = !position.in_recovery && primary.is_some_and(|primary| primary.id == node.id);
+            return (token(*history, Some(position)), is_primary);
+        }
+        let position = match primary.filter(|primary| primary.id != node.id) {
+            Some(primary) => {
+                debug!(node = &*node.name, "does not say what a session has seen there: asking the primary");
+                ask(primary).await.filter(|position| !position.in_recovery)
+            }
+            None => None,
+        };
+        match position {
+            Some(position) => (token(topology.history, Some(position)), true),
+            None => (token(*history, None), false),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change is whole: a panic leaves nothing half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn observe(&mut self, token: CausalToken) {
+        self.token = Some(match self.token {
+            Some(before) => before.merge(token).unwrap_or(token),
+            None => token,
+        });
+    }
+
+    /// The token is one of all that there is. That is also where a commit lies whose position was not known.
+    fn catch_up(&mut self, token: CausalToken) {
+        let is_covered = |before: &mut CausalToken| {
+            before.lsn().is_none()
+                && before.system() == token.system()
+                && before.timeline() <= token.timeline()
+        };
+        self.token.take_if(is_covered);
+    }
+}
+
+/// On a primary what is visible may have been inserted alone.
+fn token(history: Option<History>, position: Option<Position>) -> CausalToken {
+    let (system, timeline) = history.map_or((None, None), |history| (history.system, history.timeline));
+    CausalToken::new(system, timeline, position.map(|position| position.inserted))
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("token", &self.state().token).finish_non_exhaustive()
+    }
+}
