@@ -194,6 +194,7 @@ mod discovery;
 mod error;
 mod failure;
 mod fleet;
+mod freshness;
 mod gauge;
 mod health;
 mod lsn;
@@ -216,6 +217,7 @@ pub use conn::{Pipeline, ReadConn, Readable, Reader, SendFn, Snapshot, WriteConn
 pub use discovery::{Discovering, Discovery, DnsDiscovery, StandbyDiscovery};
 pub use error::{ConnectFailure, Error};
 pub use fleet::Role;
+pub use freshness::{CausalToken, DifferentClusters, ParseTokenError, TokenKeys, WeakKey};
 pub use health::{Ejection, HealthState, Lag, Reason, UnverifiedLag};
 pub use lsn::{Lsn, ParseLsnError, WalBytes};
 pub use observation::Receiver;
