@@ -103,7 +103,7 @@ pub enum ParseTokenError {
     Malformed,
 
     /// Another release, with another text form, wrote it.
-    #[error("a causal token of another version: a release of diesel-replicas that writes it has to read it")]
+    #[error("a causal token of another version, from another release of diesel-replicas: go on without it")]
     OtherVersion,
 
     /// There is a signature, and no keys were given to verify it.

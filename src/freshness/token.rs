@@ -3,10 +3,7 @@
 use crate::lsn::Lsn;
 use std::cmp::Ordering;
 
-/// The number of a system or timeline that the server does not tell. No cluster has it.
-const NOT_TOLD: u64 = 0;
-
-/// The number of an unknown position. No log gets there.
+/// An unknown position. No log gets there.
 const UNKNOWN: u64 = u64::MAX;
 
 /// At least as new as this commit: where a cluster's log stood just after it.
@@ -26,7 +23,8 @@ const UNKNOWN: u64 = u64::MAX;
 ///
 /// # Order
 ///
-/// A token is greater than another one if it is of the same cluster and later. Those of different clusters are in no order.
+/// A token is greater than another one if it is of the same cluster and later. Those of different clusters are in no order, nor
+/// are those of which only one has a timeline.
 ///
 /// # Example
 ///
@@ -43,8 +41,11 @@ const UNKNOWN: u64 = u64::MAX;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CausalToken {
+    /// 0, which no cluster has, when the server does not tell it.
     pub(super) system: u64,
+    /// 0, which no cluster has, when the server does not tell it.
     pub(super) timeline: u32,
+    /// [`UNKNOWN`], or a position.
     pub(super) lsn: Lsn,
 }
 
@@ -55,11 +56,11 @@ impl CausalToken {
         Self {
             system: match system {
                 Some(system) => system,
-                None => NOT_TOLD,
+                None => 0,
             },
             timeline: match timeline {
                 Some(timeline) => timeline,
-                None => NOT_TOLD as u32,
+                None => 0,
             },
             lsn: match lsn {
                 Some(lsn) => lsn,
@@ -70,12 +71,12 @@ impl CausalToken {
 
     /// The system identifier of the cluster, which a server and its copies share; `None` when the server does not tell it.
     pub fn system(self) -> Option<u64> {
-        (self.system != NOT_TOLD).then_some(self.system)
+        (self.system != 0).then_some(self.system)
     }
 
     /// The timeline of the commit, one more after each promotion; `None` when the server does not tell it.
     pub fn timeline(self) -> Option<u32> {
-        (u64::from(self.timeline) != NOT_TOLD).then_some(self.timeline)
+        (self.timeline != 0).then_some(self.timeline)
     }
 
     /// A position at or after the commit's; `None` when it is not known. Then only the primary is known to be new enough.
@@ -85,8 +86,8 @@ impl CausalToken {
 
     /// A token for a read that has to be as new as both: the later one.
     ///
-    /// A server may tell its timeline at one time and not at another. Which of two such tokens is later cannot be known: they merge
-    /// into one without timeline and position, for which only the primary will do.
+    /// If only one of them has a timeline, nobody knows which is later: they merge into one without timeline and position, for which
+    /// only the primary will do.
     ///
     /// # Errors
     ///
