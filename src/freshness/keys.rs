@@ -9,14 +9,15 @@ use std::fmt;
 /// Bytes that a key has to have at least: as many as SHA-256 gives. A shorter one makes the signature weaker.
 const KEY_BYTES: usize = 32;
 
-/// Goes before the text into the signature, so that no signature made with the same key for another purpose is one of a token.
+/// Goes before the text into the signature, so that no signature made with the same key for another purpose is one of a
+/// token.
 const PURPOSE: &[u8] = b"diesel-replicas causal token\0";
 
 /// Keys that sign tokens and verify them, for clients that cannot be trusted.
 ///
-/// Without a signature, a client can make up a token of the far future, which no replica satisfies: its reads all go to the primary.
-/// The signature is the first half of an HMAC-SHA256. It proves that a token was given out here, not to whom or when: a client may
-/// pass one on, or keep it. It hides nothing.
+/// Without a signature, a client can make up a token of the far future, which no replica satisfies: its reads all go to
+/// the primary. The signature is the first half of an HMAC-SHA256. It proves that a token was given out here, not to
+/// whom or when: a client may pass one on, or keep it. It hides nothing.
 ///
 /// # Rotation
 ///
@@ -44,7 +45,8 @@ const PURPOSE: &[u8] = b"diesel-replicas causal token\0";
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// A background job needs no signature where nobody else writes to its queue. With the feature `serde` a token is one of its fields:
+/// A background job needs no signature where nobody else writes to its queue. With the feature `serde` a token is one
+/// of its fields:
 ///
 /// ```
 /// use diesel_replicas::CausalToken;

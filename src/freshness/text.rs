@@ -1,7 +1,7 @@
 //! The text form of a token.
 //!
-//! Nothing in it but a token's parts and a signature: it comes back from clients, so there is one way to write each, and whatever
-//! else comes is refused.
+//! Nothing in it but a token's parts and a signature: it comes back from clients, so there is one way to write each,
+//! and whatever else comes is refused.
 
 use super::token::CausalToken;
 use crate::lsn::Lsn;
@@ -122,7 +122,8 @@ pub enum ParseTokenError {
 }
 
 impl ParseTokenError {
-    /// The signature is missing or wrong. Whoever sent the text may have made it up; or its key is not accepted any more, or not yet.
+    /// The signature is missing or wrong. Whoever sent the text may have made it up; or its key is not accepted any
+    /// more, or not yet.
     pub fn is_forged(&self) -> bool {
         matches!(self, Self::SignatureMissing | Self::SignatureWrong)
     }

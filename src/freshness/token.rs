@@ -8,23 +8,23 @@ const UNKNOWN: u64 = u64::MAX;
 
 /// At least as new as this commit: where a cluster's log stood just after it.
 ///
-/// A read after a token sees what was committed before the token was taken, whichever node serves it. Tokens come from commits,
-/// and from the text of a token: it can go to a browser and come back, or be stored with a job for later.
+/// A read after a token sees what was committed before the token was taken, whichever node serves it. Tokens come from
+/// commits, and from the text of a token: it can go to a browser and come back, or be stored with a job for later.
 ///
 /// # Text
 ///
-/// `1-<system>-<timeline>-<lsn>`, each in lowercase hexadecimal digits of a fixed width: 44 characters that need no escaping in
-/// URLs, headers and cookies. `1` is the version of the form. One token has one text. [`TokenKeys`](crate::TokenKeys) sign it for
-/// clients that cannot be trusted.
+/// `1-<system>-<timeline>-<lsn>`, each in lowercase hexadecimal digits of a fixed width: 44 characters that need no
+/// escaping in URLs, headers and cookies. `1` is the version of the form. One token has one text.
+/// [`TokenKeys`](crate::TokenKeys) sign it for clients that cannot be trusted.
 ///
-/// Of two texts from one cluster the greater is that of the later token, signed or not. So a client that cannot parse them may keep
-/// the greatest it has seen, as JavaScript in several windows has to. (Some servers do not tell their timeline. Their texts have
-/// zeros in its place, and are in order among themselves alone.)
+/// Of two texts from one cluster the greater is that of the later token, signed or not. So a client that cannot parse
+/// them may keep the greatest it has seen, as JavaScript in several windows has to. (Some servers do not tell their
+/// timeline. Their texts have zeros in its place, and are in order among themselves alone.)
 ///
 /// # Order
 ///
-/// A token is greater than another one if it is of the same cluster and later. Those of different clusters are in no order, nor
-/// are those of which only one has a timeline.
+/// A token is greater than another one if it is of the same cluster and later. Those of different clusters are in no
+/// order, nor are those of which only one has a timeline.
 ///
 /// # Example
 ///
@@ -69,7 +69,8 @@ impl CausalToken {
         }
     }
 
-    /// The system identifier of the cluster, which a server and its copies share; `None` when the server does not tell it.
+    /// The system identifier of the cluster, which a server and its copies share; `None` when the server does not tell
+    /// it.
     pub fn system(self) -> Option<u64> {
         (self.system != 0).then_some(self.system)
     }
@@ -79,15 +80,16 @@ impl CausalToken {
         (self.timeline != 0).then_some(self.timeline)
     }
 
-    /// A position at or after the commit's; `None` when it is not known. Then only the primary is known to be new enough.
+    /// A position at or after the commit's; `None` when it is not known. Then only the primary is known to be new
+    /// enough.
     pub fn lsn(self) -> Option<Lsn> {
         (self.lsn.get() != UNKNOWN).then_some(self.lsn)
     }
 
     /// A token for a read that has to be as new as both: the later one.
     ///
-    /// If only one of them has a timeline, nobody knows which is later: they merge into one without timeline and position, for which
-    /// only the primary will do.
+    /// If only one of them has a timeline, nobody knows which is later: they merge into one without timeline and
+    /// position, for which only the primary will do.
     ///
     /// # Errors
     ///
@@ -106,8 +108,8 @@ impl PartialOrd for CausalToken {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         let comparable =
             self.system == other.system && self.timeline().is_some() == other.timeline().is_some();
-        // A higher timeline covers a lower one, even from a lower position: a promotion starts it at a position of the lower one.
-        // What the lower one has past there did not survive, and the token was taken at or after there.
+        // A higher timeline covers a lower one, even from a lower position: a promotion starts it at a position of the
+        // lower one. What the lower one has past there did not survive, and the token was taken at or after there.
         comparable.then(|| (self.timeline, self.lsn).cmp(&(other.timeline, other.lsn)))
     }
 }
