@@ -1,7 +1,13 @@
-//! Tokens: how new data has to be, as a value.
+//! How new what a read sees has to be, as a value.
 
 mod history;
+mod keys;
+#[cfg(feature = "serde")]
+mod serde;
+mod text;
 mod token;
 
 pub(crate) use history::{History, Mismatch, Target};
-pub use token::CausalToken;
+pub use keys::{TokenKeys, WeakKey};
+pub use text::ParseTokenError;
+pub use token::{CausalToken, DifferentClusters};

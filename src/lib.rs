@@ -221,7 +221,7 @@ pub use conn::{
 pub use discovery::{Discovering, Discovery, DnsDiscovery, StandbyDiscovery};
 pub use error::{ConnectFailure, Error, InvalidToken};
 pub use fleet::Role;
-pub use freshness::CausalToken;
+pub use freshness::{CausalToken, DifferentClusters, ParseTokenError, TokenKeys, WeakKey};
 pub use health::{Ejection, HealthState, Lag, Reason, UnverifiedLag};
 pub use lsn::{Lsn, ParseLsnError, WalBytes};
 pub use observation::Receiver;

@@ -88,6 +88,12 @@ impl<'a> ReadRequest<'a, Causal> {
     pub(super) fn of_session(router: &'a Router, session: &'a Session) -> Self {
         Self { session: Some(session), ..ReadRequest::new(router).turn() }
     }
+
+    /// Asks for the latest data: see [`ReadRequest::latest`].
+    pub fn latest(self) -> ReadRequest<'a, Latest> {
+        let wanted = Wanted { latest: true, ..self.wanted };
+        ReadRequest { wanted, ..self.turn() }
+    }
 }
 
 impl<'a, F> ReadRequest<'a, F> {

@@ -75,6 +75,11 @@ impl Session {
         self.state().observe(token);
     }
 
+    /// Forgets all that it has seen: for a token that turned out to be [invalid](Error::is_invalid_token).
+    pub fn forget(&self) {
+        *self.state() = State::default();
+    }
+
     /// Asks for a connection to read from that shows all that this session has seen.
     pub fn read(&self) -> ReadRequest<'_, Causal> {
         ReadRequest::of_session(&self.router, self)
