@@ -201,6 +201,8 @@ mod monitor;
 mod observation;
 mod pool;
 mod query;
+#[cfg_attr(not(test), expect(dead_code, reason = "the router does not ask it yet"))]
+mod replay;
 mod retry;
 mod router;
 mod status;
