@@ -188,6 +188,50 @@ async fn the_age_of_data_is_bounded_at_the_moment_of_the_pick() {
 }
 
 #[tokio::test]
+async fn data_younger_than_the_last_probe_is_asked_for() {
+    let cluster = support::cluster(1).await;
+    let router = support::ready(support::blind(support::builder(&cluster))).await;
+    let (mut on_replica, longest) = (0, SECOND / 20);
+    for i in 0..20 {
+        let body = format!("note {i}");
+        add(&router, &body).await;
+        tokio::time::sleep(longest).await;
+        let mut conn = router.read().max_staleness(longest).await.unwrap();
+        assert!(has(&mut conn, &body).await, "{}", conn.node());
+        on_replica += usize::from(conn.node() == cluster.replica(0).name());
+    }
+    assert!(on_replica > 10, "{on_replica}");
+    cluster.replica(0).pause_replay().await.unwrap();
+    add(&router, "new").await;
+    let started = Instant::now();
+    let conn = router.read().max_staleness(SECOND / 5).await.unwrap();
+    assert_eq!(conn.node(), cluster.primary().name());
+    assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_replica_that_has_begun_anew_is_not_taken_for_the_one_that_was_seen() {
+    let cluster = support::cluster(1).await;
+    let replica = cluster.replica(0);
+    let router = support::ready(support::blind(support::builder(&cluster))).await;
+    let token = add(&router, "new").await;
+    until_async("the replica serves", async || {
+        router.read().after(&token).await.unwrap().node() == replica.name()
+    })
+    .await;
+    // After a restart it waits with all that it had not flushed, and serves meanwhile.
+    replica.apply_delay(3600 * SECOND).await.unwrap();
+    replica.kill().await.unwrap();
+    replica.start().await.unwrap();
+    let is_there = "SELECT count(*)::text FROM pg_tables WHERE tablename = 'notes'";
+    assert_eq!(replica.sql(is_there).await.unwrap().as_deref(), Some("0"), "it has begun before the table");
+    for _ in 0..3 {
+        let mut conn = router.read().after(&token).await.unwrap();
+        assert!(has(&mut conn, "new").await);
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_has_no_place_here_is_told_apart_at_once() {
     let cluster = support::cluster(1).await;
     let router = support::ready(patient(&cluster).causal_wait(20 * SECOND)).await;
