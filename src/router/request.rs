@@ -104,9 +104,11 @@ impl<'a, F> ReadRequest<'a, F> {
         self
     }
 
-    /// How old the data may be at most: the bound on a replica's lag when it is picked, not when it was probed last. That grows from
-    /// probe to probe, so less than about two [probe intervals](crate::RouterBuilder::probe_interval) means the primary as a rule.
-    /// Where no replica is that fresh, the [fallback policy](crate::Fallback) decides: the primary, or
+    /// How old the data may be at most: the bound on a replica's lag when the connection is handed out, not when it was probed last.
+    ///
+    /// That bound grows from probe to probe. Where no replica is known to be fresh enough, the primary is asked where it is, all such
+    /// reads with one question, and a replica is waited for that gets there in time; up to the
+    /// [causal wait](crate::RouterBuilder::causal_wait). Then the [fallback policy](crate::Fallback) decides: the primary, or
     /// [`Error::NotFreshEnough`].
     pub fn max_staleness(mut self, longest: Duration) -> Self {
         self.wanted.within = Some(longest);
