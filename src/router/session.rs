@@ -159,14 +159,8 @@ impl Session {
         self.state().of_writes
     }
 
-    /// What it has seen, as far as that is known.
-    #[cfg(feature = "tower")]
-    pub(crate) fn seen(&self) -> Option<CausalToken> {
-        self.state().token
-    }
-
     /// What is known, if nobody has to be asked for more.
-    pub(super) fn known(&self) -> Option<Option<CausalToken>> {
+    pub(crate) fn known(&self) -> Option<Option<CausalToken>> {
         let state = self.state();
         state.used.is_empty().then_some(state.token)
     }
