@@ -94,6 +94,9 @@ async fn text_that_is_no_token_from_here_is_ignored_and_taken_back() {
         taken_back(&by_header);
         assert_eq!((by_header.token(), by_header.set_cookie()), (Some(""), None), "{bad}");
 
+        let unused = ask(&service, "GET /eventual", &[("cookie", &format!("causal_token={bad}"))]).await;
+        unused.removes_cookie();
+
         let beside = [("cookie", &*format!("causal_token={bad}")), ("cookie", written.cookie().unwrap())];
         let beside = ask(&service, "GET /causal", &beside).await;
         assert_eq!((beside.token(), beside.set_cookie()), (None, None), "the good one stays");
