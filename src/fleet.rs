@@ -105,6 +105,8 @@ struct Member {
     probed: bool,
     /// Its latest answer.
     seen: Option<Observation>,
+    /// When the server process that gave it had answered for the first time.
+    since: Option<Instant>,
     /// That answer still holds.
     present: bool,
     standing: Standing,
@@ -136,6 +138,7 @@ impl Fleet {
             listed: node,
             probed: false,
             seen: None,
+            since: None,
             present: false,
             standing: Standing::Silent,
             health: NodeHealth::new(),
@@ -247,6 +250,9 @@ impl Fleet {
         let counts = self.is_settled(index, &observation);
         let member = &mut self.members[index];
         let (asked_at, lsn) = (observation.asked_at, observation.lsn);
+        if member.seen.as_ref().is_none_or(|seen| seen.identity != observation.identity) {
+            member.since = Some(observation.answered_at);
+        }
         member.seen = Some(observation);
         member.present = counts;
         member.health.answered();
@@ -419,6 +425,7 @@ impl Member {
             listed: self.listed.role,
             probed: self.probed,
             seen: self.seen.as_ref().filter(|_| self.present),
+            since: self.since,
             leaves: self.health.state() == HealthState::Draining,
         }
     }
@@ -889,6 +896,46 @@ mod tests {
         scene.add("d", Role::Replica);
         scene.answer("b", standby());
         assert_eq!(scene.serving(), "b", "nor does it leave when there is somebody else to be asked");
+    }
+
+    #[test]
+    fn one_server_before_and_after_its_restart_confirms_no_cluster() {
+        let theirs = |started| primary().system(8).started(started);
+        let unconfirmed = "the configured primary has never answered, and nothing else shows that the writable node is of its cluster";
+        let mut scene = new();
+        scene.refuse("a");
+        // Restarted before each probe.
+        for (started, name) in (1..).zip(["b", "c", "b", "c"]) {
+            scene.wait(250);
+            scene.answer(name, theirs(started));
+            assert_ne!(scene.writer(), name);
+        }
+        assert_eq!(scene.writer(), unconfirmed);
+        for name in ["b", "c", "b", "c"] {
+            scene.wait(250);
+            scene.answer(name, theirs(5));
+            assert_eq!(scene.writer(), unconfirmed);
+        }
+        scene.answer("a", primary());
+        assert_eq!(scene.writer(), "a");
+    }
+
+    #[test]
+    fn two_servers_that_go_on_side_by_side_confirm_their_cluster() {
+        let mut scene = new();
+        let (b, c) = (primary().timeline(2), standby().timeline(2));
+        scene.refuse("a");
+        scene.answer("b", b);
+        scene.wait(10);
+        scene.answer("c", c);
+        assert_eq!(scene.nodes(), "a unreachable primary, b refused replica, c unproven replica");
+        scene.wait(10);
+        assert_eq!(
+            scene.answer("b", b),
+            ["writes to b", "b: a primary, not a replica", "b: refused to healthy: answers and is writable",]
+        );
+        scene.answer("c", c);
+        assert_eq!((scene.writer(), scene.serving()), ("b".into(), "c".into()));
     }
 
     #[test]

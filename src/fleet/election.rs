@@ -9,6 +9,7 @@ use crate::health::Reason;
 use crate::observation::{Identity, Observation};
 use std::sync::Arc;
 use std::{fmt, mem};
+use tokio::time::Instant;
 
 /// Where writes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub(super) struct Candidate<'a> {
     pub(super) probed: bool,
     /// Its latest answer, if it still holds.
     pub(super) seen: Option<&'a Observation>,
+    /// When the server process that gave it had answered for the first time.
+    pub(super) since: Option<Instant>,
     /// It is being removed.
     pub(super) leaves: bool,
 }
@@ -178,7 +181,7 @@ impl Election {
     }
 
     /// The configured primary says which cluster this is. Where it does not answer, at least two other servers that agree do: one
-    /// alone might be a wrong entry.
+    /// alone might be a wrong entry, and so might two that are one server, seen before and after its restart.
     fn identify(&self, all: &[Candidate<'_>]) -> Cluster {
         if let Cluster::Known(_) = self.cluster {
             return self.cluster;
@@ -191,16 +194,15 @@ impl Election {
         if !all.iter().all(|candidate| candidate.probed) {
             return Cluster::Unknown;
         }
-        let servers = all.iter().filter_map(|candidate| Some(candidate.seen?.identity));
-        let mut servers = servers.filter(|server| server.system.is_some());
-        let Some(first) = servers.next() else { return Cluster::Unconfirmed };
-        let others: Vec<_> = servers.filter(|server| *server != first).collect();
-        if others.iter().any(|other| other.system != first.system) {
+        let system = |candidate: &Candidate<'_>| candidate.seen.and_then(|seen| seen.identity.system);
+        let told: Vec<_> = all.iter().filter(|candidate| system(candidate).is_some()).collect();
+        let Some(first) = told.first() else { return Cluster::Unconfirmed };
+        if told.iter().any(|other| system(other) != system(first)) {
             Cluster::Disputed
-        } else if others.is_empty() {
-            Cluster::Unconfirmed
+        } else if told.iter().any(|one| told.iter().any(|other| one.runs_beside(other))) {
+            Cluster::Known(system(first))
         } else {
-            Cluster::Known(first.system)
+            Cluster::Unconfirmed
         }
     }
 
@@ -298,6 +300,17 @@ impl Election {
     }
 }
 
+impl Candidate<'_> {
+    /// Whether these are two servers: of one that is restarted no process answers any more once the next one has answered.
+    fn runs_beside(&self, other: &Self) -> bool {
+        let identity = |candidate: &Self| candidate.seen.map(|seen| seen.identity);
+        let outlasts = |one: &Self, other: &Self| {
+            one.seen.zip(other.since).is_some_and(|(seen, since)| seen.asked_at > since)
+        };
+        identity(self) != identity(other) && outlasts(self, other) && outlasts(other, self)
+    }
+}
+
 impl Standing {
     pub(super) fn is_same_kind(&self, other: &Self) -> bool {
         match (self, other) {
@@ -317,7 +330,7 @@ impl Standing {
 mod tests {
     use super::super::fixture::{Answer, primary, standby};
     use super::*;
-    use tokio::time::Instant;
+    use std::time::Duration;
 
     /// A node by its name, whose id is its number here; by default configured as a replica, probed and silent.
     #[derive(Clone)]
@@ -326,14 +339,16 @@ mod tests {
         listed: Role,
         probed: bool,
         seen: Option<Observation>,
+        since: Instant,
         leaves: bool,
     }
 
-    /// The node of this name, with its latest answer.
+    /// The node of this name, with its latest answer, which is not the first one of its process.
     fn node(name: &str, seen: impl Into<Option<Answer>>) -> Node {
         let started = name.bytes().map(i64::from).sum();
-        let seen = seen.into().map(|seen| seen.observed(Instant::now(), started));
-        Node { name: name.into(), listed: Role::Replica, probed: true, seen, leaves: false }
+        let since = Instant::now();
+        let seen = seen.into().map(|seen| seen.observed(since + Duration::from_secs(1), started));
+        Node { name: name.into(), listed: Role::Replica, probed: true, seen, since, leaves: false }
     }
 
     impl Node {
@@ -347,6 +362,13 @@ mod tests {
 
         fn leaves(self) -> Self {
             Self { leaves: true, ..self }
+        }
+
+        /// Its process has answered after all others, and had not before.
+        fn first_seen(self) -> Self {
+            let since = self.since + Duration::from_secs(2);
+            let seen = self.seen.map(|seen| Observation { asked_at: since, answered_at: since, ..seen });
+            Self { seen, since, ..self }
         }
     }
 
@@ -367,8 +389,8 @@ mod tests {
     fn candidates(nodes: &[Node]) -> Vec<Candidate<'_>> {
         fn candidate(node: &Node) -> Candidate<'_> {
             let Node { listed, probed, leaves, .. } = *node;
-            let seen = node.seen.as_ref();
-            Candidate { id: id(&node.name), name: &node.name, listed, probed, seen, leaves }
+            let (seen, since) = (node.seen.as_ref(), Some(node.since));
+            Candidate { id: id(&node.name), name: &node.name, listed, probed, seen, since, leaves }
         }
         nodes.iter().map(candidate).collect()
     }
@@ -654,6 +676,21 @@ mod tests {
                 "two others agree",
                 vec![silent(), b(primary().timeline(2)), c(standby().timeline(2))],
                 (Ok("b"), vec![Silent, Primary, Standby]),
+            ),
+            (
+                "one that is seen for the first time may be the other one, restarted",
+                vec![silent(), b(primary()), c(standby()).first_seen()],
+                (Err(NoPrimary::Unconfirmed), vec![Silent, UNCONFIRMED, Standby]),
+            ),
+            (
+                "and so may the other one, restarted from it",
+                vec![silent(), b(primary()).first_seen(), c(standby())],
+                (Err(NoPrimary::Unconfirmed), vec![Silent, UNCONFIRMED, Standby]),
+            ),
+            (
+                "two of three that agree have been seen beside each other",
+                vec![silent(), b(primary()), c(standby()).first_seen(), d(standby())],
+                (Ok("b"), vec![Silent, Primary, Standby, Standby]),
             ),
             (
                 "two others agree, a third was not asked",

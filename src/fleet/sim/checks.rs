@@ -346,10 +346,11 @@ impl Sim {
         there.iter().copied().filter(|(_, last)| stands(last)).collect()
     }
 
-    /// Of all that answer it is the only server, and it is not known which cluster this is.
+    /// Of all that answer it is the only server, restarted or not, and it is not known which cluster this is: of other clusters than
+    /// ours there is one server each.
     fn is_alone(&self, answer: &Answer) -> bool {
         let mut others = self.entries.iter().filter(|entry| self.answers(entry));
-        let same = |other: &Answer| other.seen.identity == answer.seen.identity;
+        let same = |other: &Answer| other.seen.identity.system == answer.seen.identity.system;
         !self.known && others.all(|other| other.last.as_ref().is_some_and(same))
     }
 }
