@@ -894,8 +894,11 @@ mod tests {
         scene.refuse("a");
         assert_eq!(scene.serving(), "b");
         scene.add("d", Role::Replica);
+        scene.add("e", Role::Replica);
         scene.answer("b", standby());
         assert_eq!(scene.serving(), "b", "nor does it leave when there is somebody else to be asked");
+        scene.answer("d", standby().system(8));
+        assert_eq!(scene.serving(), "", "before `e` is asked as well");
     }
 
     #[test]

@@ -100,7 +100,7 @@ pub(super) struct Election {
 /// Which cluster this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cluster {
-    /// Not every node has been asked yet.
+    /// Not every node has been asked yet, of those that there were first.
     Unknown,
     /// At most one server says which cluster it is of, and it is not the configured primary.
     Unconfirmed,
@@ -191,7 +191,8 @@ impl Election {
         if let Some(seen) = primary.and_then(|primary| primary.seen) {
             return Cluster::Known(seen.identity.system);
         }
-        if !all.iter().all(|candidate| candidate.probed) {
+        // One that is added later is no reason to trust the others for longer than what they answer.
+        if self.cluster == Cluster::Unknown && !all.iter().all(|candidate| candidate.probed) {
             return Cluster::Unknown;
         }
         let system = |candidate: &Candidate<'_>| candidate.seen.and_then(|seen| seen.identity.system);
