@@ -127,9 +127,19 @@ impl Fleet {
         }
     }
 
-    /// Whatever is decided from now on is decided by this.
-    pub(crate) fn set_policy(&mut self, policy: HealthPolicy) {
+    /// Whatever is decided from now on is decided by this. A replica that may not serve by it leaves at once.
+    pub(crate) fn set_policy(&mut self, now: Instant, policy: HealthPolicy) -> Vec<Change> {
         self.policy = policy;
+        let mut changes = vec![];
+        for member in self.members.iter_mut().filter(|member| member.role == Role::Replica) {
+            // A probe that has failed since then is no reason to trust it more.
+            let seen = member.seen.as_ref().filter(|_| member.present);
+            let lag = member.lag.or_else(|| seen.map(|seen| lag(&self.clock, seen)));
+            let lag = lag.unwrap_or_else(|| Lag::unknown(now));
+            let transition = member.health.reconsider(&self.policy, now, lag);
+            changes.extend(transition.map(|transition| Change::Health(member.listed.id, transition)));
+        }
+        changes
     }
 
     pub(crate) fn add(&mut self, node: Listed) {
@@ -394,8 +404,7 @@ impl Fleet {
             Standing::Undecided => ProbeOutcome::Astray(Reason::LagUnverified),
             Standing::Primary => ProbeOutcome::Primary,
             Standing::Standby => {
-                let unknown = Lag::unknown(seen.answered_at);
-                let lag = seen.lsn.map_or(unknown, |lsn| self.clock.lag(lsn, seen.answered_at));
+                let lag = lag(&self.clock, seen);
                 member.lag = Some(lag);
                 ProbeOutcome::Standby(lag)
             }
@@ -415,6 +424,12 @@ impl Fleet {
             changes.extend(transition.map(|transition| Change::Health(member.listed.id, transition)));
         }
     }
+}
+
+/// How far the standby that has answered so is behind.
+fn lag(clock: &LsnClock, seen: &Observation) -> Lag {
+    let unknown = Lag::unknown(seen.answered_at);
+    seen.lsn.map_or(unknown, |lsn| clock.lag(lsn, seen.answered_at))
 }
 
 impl Member {
@@ -982,10 +997,72 @@ mod tests {
         scene.answer("a", primary().at(200));
         scene.answer("a", primary().at(200));
         let unverified_lag = UnverifiedLag::Exclude;
-        scene.fleet.set_policy(HealthPolicy { unverified_lag, ..HealthPolicy::with_lag_threshold(ms(6000)) });
+        let long = HealthPolicy { unverified_lag, ..HealthPolicy::with_lag_threshold(ms(6000)) };
+        assert_eq!(scene.set_policy(long), QUIET);
         scene.answer("b", standby().at(150));
         scene.answer("c", standby().nowhere());
         assert_eq!(scene.serving(), "b");
+    }
+
+    #[test]
+    fn a_replica_that_may_not_serve_by_other_settings_leaves_at_once() {
+        let mut scene = healthy();
+        scene.wait(700);
+        scene.answer("a", primary().at(200));
+        scene.answer("a", primary().at(200));
+        scene.answer("b", standby());
+        scene.answer("c", standby().at(200));
+        assert_eq!((scene.lag("b"), scene.serving()), (Some(ms(700)), "b c".into()));
+        let told = ["b: healthy to lagging: lag of at most 700 ms is over the threshold of 600 ms"];
+        assert_eq!(scene.set_policy(HealthPolicy::with_lag_threshold(ms(600))), told);
+        assert_eq!(
+            (scene.nodes(), scene.serving()),
+            ("a healthy primary, b lagging replica, c healthy replica".into(), "c".into())
+        );
+        for _ in 0..3 {
+            assert_eq!(
+                scene.set_policy(HealthPolicy::default()),
+                QUIET,
+                "nothing has shown that it is any better"
+            );
+        }
+        assert_eq!(scene.answer("b", standby().at(200)), QUIET);
+        assert_eq!(scene.answer("b", standby().at(200)), ["b: lagging to healthy: lag of at most 0 ms"]);
+    }
+
+    #[test]
+    fn a_replica_whose_lag_nobody_knows_leaves_when_that_is_asked_for() {
+        let exclude = || HealthPolicy { unverified_lag: UnverifiedLag::Exclude, ..Default::default() };
+        let mut scene = healthy();
+        scene.answer("b", standby().nowhere());
+        scene.time_out("c");
+        assert_eq!((scene.lag("c"), scene.serving()), (None, "b c".into()));
+        assert_eq!(
+            scene.set_policy(exclude()),
+            ["b: healthy to lagging: primary unobserved: lag unverified"]
+        );
+        assert_eq!(scene.serving(), "c", "its last answer still holds");
+
+        // Nobody knows even which cluster this is.
+        let unverified_lag = UnverifiedLag::Serve;
+        let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b"]);
+        scene.refuse("a");
+        scene.answer("b", standby());
+        assert_eq!(scene.serving(), "b");
+        assert_eq!(
+            scene.set_policy(exclude()),
+            ["b: healthy to lagging: primary unobserved: lag unverified"]
+        );
+        assert_eq!(scene.serving(), "");
+    }
+
+    #[test]
+    fn other_settings_end_no_ejection() {
+        let mut scene = healthy();
+        scene.eject("b");
+        scene.wait(60_000);
+        assert_eq!(scene.set_policy(HealthPolicy::with_lag_threshold(ms(600))), QUIET);
+        assert_eq!(scene.serving(), "c");
     }
 
     #[test]

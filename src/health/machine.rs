@@ -171,6 +171,16 @@ impl NodeHealth {
         })
     }
 
+    /// Judges a replica by other settings, with the lag that its latest answer has shown. What speaks against it counts at once; the
+    /// same answer twice speaks for nobody.
+    pub(crate) fn reconsider(&mut self, policy: &HealthPolicy, now: Instant, lag: Lag) -> Option<Transition> {
+        self.changing(now, |this| {
+            if this.state == HealthState::Healthy {
+                this.standby(policy, lag);
+            }
+        })
+    }
+
     /// Takes in the counts of the node's traffic, and says why it should be ejected if it should be.
     pub(crate) fn judge_traffic(
         &mut self,

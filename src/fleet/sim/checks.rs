@@ -259,6 +259,11 @@ impl Sim {
         let lag = node.lag.and_then(|lag| lag.time());
         let kept = lag.is_some_and(|lag| lag <= self.policy.lag_hard_limit);
         prop_assert!(node.health == HealthState::Healthy || node.health == HealthState::Lagging && kept);
+        if let (HealthState::Healthy, Some(shown)) = (node.health, node.lag) {
+            let within = lag.is_some_and(|lag| lag <= self.policy.lag_threshold);
+            let counts = shown.lacks_newer() || self.policy.unverified_lag == UnverifiedLag::Exclude;
+            prop_assert!(within || !counts, "its lag is over the threshold that holds now");
+        }
         Ok(())
     }
 

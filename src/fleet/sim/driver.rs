@@ -4,7 +4,7 @@ use super::super::fixture::ms;
 use super::super::*;
 use super::Counts;
 use super::schedule::{Op, Setup, policy};
-use super::world::{Answer, OUR_SERVERS, OURS, Tells, World};
+use super::world::{Answer, Fault, OUR_SERVERS, OURS, Tells, World};
 use crate::health::Ejection;
 use proptest::test_runner::TestCaseResult;
 use std::time::Duration;
@@ -83,7 +83,10 @@ struct Probe {
 
 impl Sim {
     pub(super) fn new(setup: &Setup) -> Self {
-        let world = World::new(setup.tells);
+        let mut world = World::new(setup.tells);
+        if setup.primary_down {
+            world.fail(setup.primary, Fault::Down);
+        }
         let policy = policy(setup.policy);
         let mut sim = Self {
             fleet: Fleet::new(policy.clone()),
@@ -353,7 +356,8 @@ impl Sim {
 
     fn set_policy(&mut self, policy: HealthPolicy) -> TestCaseResult {
         self.policy = policy;
-        self.fleet.set_policy(self.policy.clone());
+        let changes = self.fleet.set_policy(self.world.now, self.policy.clone());
+        self.hear(&changes)?;
         self.check(None)
     }
 

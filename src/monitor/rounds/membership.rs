@@ -69,7 +69,7 @@ impl Rounds {
         let pools_change = self.settings.pools != settings.pools;
         let before: Vec<_> = self.watched.iter().map(|watched| watched.node.id).collect();
         self.settings = settings;
-        self.fleet.set_policy(self.settings.health.clone());
+        self.changes.extend(self.fleet.set_policy(Instant::now(), self.settings.health.clone()));
         self.keep_time();
         let mut order = vec![];
         for (i, spec) in nodes.into_iter().enumerate() {
@@ -221,11 +221,12 @@ mod tests {
     use super::*;
     use crate::config::{Config, RouterBuilder};
     use crate::fleet::Service;
+    use crate::health::UnverifiedLag;
     use crate::monitor::Monitor;
     use crate::observation::{Identity, Standby};
     use crate::router::{Router, parts};
     use tokio::sync::{Mutex, mpsc};
-    use tokio::time::pause;
+    use tokio::time::{advance, pause};
 
     /// A primary `a` and the replicas `b` and `c`, which nobody ever connects to.
     fn builder() -> RouterBuilder {
@@ -349,6 +350,21 @@ mod tests {
         rounds.start_round();
         reload(&mut rounds, builder().config().expect("valid"));
         assert!(rounds.next <= Instant::now() + Duration::from_millis(250));
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_may_not_serve_by_other_settings_leaves_with_the_reload() {
+        let mut rounds = healthy(builder()).await;
+        fail(&mut rounds, "a");
+        advance(Duration::from_secs(2)).await;
+        answer(&mut rounds, "b", false, 1);
+        let serves = |rounds: &Rounds, i: usize| {
+            let topology = rounds.topology.load();
+            topology.serving_node(&rounds.watched[i].node).is_some()
+        };
+        assert!(serves(&rounds, 1), "nobody can tell whether it lags");
+        reload(&mut rounds, builder().unverified_lag(UnverifiedLag::Exclude).config().expect("valid"));
+        assert!(!serves(&rounds, 1) && serves(&rounds, 2));
     }
 
     #[tokio::test]
