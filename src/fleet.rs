@@ -882,6 +882,56 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_never_goes_back_to_an_older_timeline_whoever_leaves() {
+        let on = |timeline: u32| primary().timeline(timeline);
+        let mut scene = healthy();
+        scene.answer("b", on(3));
+        assert_eq!(scene.writer(), "b");
+        scene.drain("b");
+        let deposed = "the only writable node is on an older timeline than the primary was";
+        assert_eq!(scene.writer(), deposed);
+        scene.remove("b");
+        assert_eq!(scene.answer("a", on(1)), QUIET);
+        scene.answer("c", on(2));
+        assert_eq!(scene.writer(), deposed);
+
+        // Others of the same cluster in the place of all.
+        for (old, new) in [("a", "d"), ("c", "e")] {
+            scene.add(new, Role::Replica);
+            scene.drain(old);
+            scene.remove(old);
+        }
+        scene.fleet.list_as(scene.id("d"), Role::Primary);
+        scene.answer("d", on(2));
+        scene.answer("e", standby().timeline(2));
+        assert_eq!((scene.writer(), scene.serving()), (deposed.into(), "".into()));
+        scene.answer("e", on(3));
+        assert_eq!(scene.writer(), "e");
+    }
+
+    #[test]
+    fn another_cluster_begins_with_any_timeline() {
+        for (ours, theirs) in [(7, Some(8)), (7, None)] {
+            let theirs = theirs.map_or(primary().untold_system(), |system| primary().system(system));
+            let mut scene = Scene::new(HealthPolicy::default(), ["a"]);
+            scene.answer("a", primary().system(ours).timeline(3));
+            scene.add("b", Role::Primary);
+            scene.drain("a");
+            scene.remove("a");
+            scene.answer("b", theirs);
+            assert_eq!(scene.writer(), "b");
+        }
+        // One that does not tell which it is may be another one.
+        let mut scene = Scene::new(HealthPolicy::default(), ["a"]);
+        scene.answer("a", primary().untold_system().timeline(3));
+        scene.add("b", Role::Primary);
+        scene.drain("a");
+        scene.remove("a");
+        scene.answer("b", primary().untold_system());
+        assert_eq!(scene.writer(), "b");
+    }
+
+    #[test]
     fn the_last_node_of_all_leaves_nothing_to_be_told() {
         let mut scene = Scene::new(HealthPolicy::default(), ["a"]);
         assert_eq!(scene.refuse("a")[1..], ["no writes: no node that answers is writable"]);
@@ -960,7 +1010,7 @@ mod tests {
     fn a_standby_that_is_promoted_before_the_primary_is_known_serves_no_more() {
         let unverified_lag = UnverifiedLag::Serve;
         let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b", "c"]);
-        scene.answer("a", standby());
+        scene.answer("a", standby().timeline(2));
         scene.answer("b", standby());
         assert_eq!(scene.serving(), "a b");
         assert_eq!(

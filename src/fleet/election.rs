@@ -25,7 +25,7 @@ pub(crate) enum NoPrimary {
     NotYetKnown,
     /// No node that answers is writable.
     NobodyWritable,
-    /// The only node that is writable is on an older timeline than the primary was: it was deposed.
+    /// The only node that is writable is on an older timeline than the cluster has reached: it was deposed.
     Deposed,
     /// Several nodes are writable on one timeline, or another one than the primary is writable on its timeline.
     SplitBrain,
@@ -94,6 +94,7 @@ pub(super) struct Election {
     cluster: Cluster,
     /// The latest primary that there was.
     term: Option<Term>,
+    reached: Reached,
     writer: Writer,
 }
 
@@ -117,9 +118,18 @@ pub(super) struct Term {
     pub(super) timeline: Option<u32>,
 }
 
+/// The highest timeline on which a node of the cluster was writable. Whoever leaves, what was promoted stays promoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Reached {
+    /// Of which cluster.
+    system: Option<u64>,
+    timeline: Option<u32>,
+}
+
 impl Default for Election {
     fn default() -> Self {
-        Self { cluster: Cluster::Unknown, term: None, writer: Writer::Nobody(NoPrimary::NotYetKnown) }
+        let writer = Writer::Nobody(NoPrimary::NotYetKnown);
+        Self { cluster: Cluster::Unknown, term: None, reached: Reached::default(), writer }
     }
 }
 
@@ -133,7 +143,7 @@ impl Election {
         self.term
     }
 
-    /// The node does not matter any more, be it that it was the primary.
+    /// The node does not matter any more. If it was the primary, another one may be on its timeline.
     pub(super) fn forget(&mut self, id: NodeId) {
         self.term.take_if(|term| term.node == id);
     }
@@ -146,9 +156,11 @@ impl Election {
         }
     }
 
-    /// Nobody is left who knows which cluster this was.
+    /// Nobody is left who knows which cluster this was. Should the next one be the same, it goes on where it was.
     pub(super) fn forget_cluster(&mut self) {
-        *self = Self { writer: self.writer, ..Self::default() };
+        let Self { writer, reached, .. } = *self;
+        let reached = if reached.system.is_some() { reached } else { Reached::default() };
+        *self = Self { writer, reached, ..Self::default() };
     }
 
     /// Whether nothing shows that the server is of another cluster.
@@ -165,6 +177,10 @@ impl Election {
             .filter(|(candidate, standing)| **standing == Standing::Undecided && !candidate.leaves)
             .filter_map(|(candidate, _)| Some((candidate.id, candidate.seen?.timeline)))
             .collect();
+        if let Cluster::Known(system) = self.cluster {
+            let newest = writable.iter().filter_map(|(_, timeline)| *timeline).max();
+            self.reached = Reached { system, timeline: self.reached().max(newest) };
+        }
         match self.choose(all, &writable) {
             Ok((node, timeline)) => {
                 self.term = Some(Term { node, timeline });
@@ -205,6 +221,11 @@ impl Election {
         } else {
             Cluster::Unconfirmed
         }
+    }
+
+    /// The timeline that this cluster has reached.
+    fn reached(&self) -> Option<u32> {
+        self.reached.timeline.filter(|_| self.cluster == Cluster::Known(self.reached.system))
     }
 
     /// The system identifier of a server of another cluster, and that of this one.
@@ -261,7 +282,7 @@ impl Election {
             return Err(NoPrimary::SplitBrain);
         };
         match self.term {
-            Some(term) if timeline < term.timeline => Err(NoPrimary::Deposed),
+            _ if timeline < self.reached() => Err(NoPrimary::Deposed),
             // Where timelines are not told, the service in front of the nodes sees to it that one of them is writable.
             Some(term) if timeline == term.timeline && node != term.node && timeline.is_some() => {
                 Err(NoPrimary::SplitBrain)
@@ -273,14 +294,14 @@ impl Election {
     /// What a node is, now that it is decided who takes the writes.
     fn rank(&self, candidate: &Candidate<'_>, standing: Standing) -> Standing {
         let timeline = candidate.seen.and_then(|seen| seen.timeline);
-        let primary = self.term.and_then(|term| term.timeline);
+        let reached = self.reached();
         match (standing, self.writer) {
             (Standing::Undecided, Writer::Node(node)) if node == candidate.id => Standing::Primary,
             (Standing::Undecided, Writer::Nobody(NoPrimary::NotYetKnown)) => Standing::Undecided,
             (Standing::Undecided, Writer::Nobody(NoPrimary::Unconfirmed)) => {
                 Standing::Refused(Reason::Unconfirmed)
             }
-            (Standing::Undecided, _) => Standing::Refused(match (timeline, primary) {
+            (Standing::Undecided, _) => Standing::Refused(match (timeline, reached) {
                 (Some(timeline), Some(primary)) if timeline < primary => {
                     Reason::Deposed { timeline, primary }
                 }
@@ -290,7 +311,7 @@ impl Election {
             (Standing::Standby, _) if self.cluster == Cluster::Disputed => {
                 Standing::Refused(Reason::Unconfirmed)
             }
-            (Standing::Standby, _) => match (timeline, primary) {
+            (Standing::Standby, _) => match (timeline, self.term.map_or(reached, |term| term.timeline)) {
                 (Some(follows), Some(primary)) if follows != primary => {
                     Standing::Astray(Reason::OtherTimeline { follows, primary })
                 }
@@ -476,7 +497,7 @@ mod tests {
             (
                 "two on the highest timeline",
                 vec![a(primary()), b(primary().timeline(2)), c(primary().timeline(2))],
-                (Err(NoPrimary::SplitBrain), vec![split(1), split(2), split(2)]),
+                (Err(NoPrimary::SplitBrain), vec![deposed(1, 2), split(2), split(2)]),
             ),
             (
                 "standbys alone",
@@ -622,13 +643,57 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_that_was_told_to_leave_is_no_measure_any_more() {
+    fn a_primary_that_was_told_to_leave_is_followed_on_its_timeline_and_by_none_on_an_older_one() {
         let mut election = term();
+        let nodes = |timeline| {
+            let (b, c) = (primary().timeline(timeline), standby().timeline(1));
+            [node("a", None).listed_primary(), node("b", b), node("c", c)]
+        };
         election.forget(id("b"));
-        let nodes = [node("a", None).listed_primary(), node("b", primary())];
-        assert_eq!(hold(&mut election, &nodes).0, Err(NoPrimary::Deposed));
+        assert_eq!(hold(&mut election, &nodes(2)).0, Err(NoPrimary::SplitBrain));
         election.forget(id("a"));
-        assert_eq!(hold(&mut election, &nodes).0, Ok("b"));
+        let expected = vec![Standing::Silent, deposed(1, 2), other_timeline(1, 2)];
+        assert_eq!(hold(&mut election, &nodes(1)), (Err(NoPrimary::Deposed), expected));
+        let expected = vec![Standing::Silent, Standing::Primary, other_timeline(1, 2)];
+        assert_eq!(hold(&mut election, &nodes(2)), (Ok("b"), expected));
+    }
+
+    #[test]
+    fn a_timeline_on_which_nobody_could_take_the_writes_is_reached_all_the_same() {
+        let a = |timeline| node("a", primary().timeline(timeline)).listed_primary();
+        let [b, c] = ["b", "c"].map(|name| node(name, primary().timeline(3)));
+        let mut election = term();
+        assert_eq!(hold(&mut election, &[a(2), b, c]).0, Err(NoPrimary::SplitBrain));
+        assert_eq!(hold(&mut election, &[a(2), node("b", None)]).0, Err(NoPrimary::Deposed));
+        assert_eq!(hold(&mut election, &[a(3), node("b", None)]).0, Ok("a"));
+    }
+
+    #[test]
+    fn a_cluster_that_is_forgotten_goes_on_where_it_was_and_another_one_begins() {
+        let of =
+            |system: u64, timeline| [node("a", primary().system(system).timeline(timeline)).listed_primary()];
+        let begun = || {
+            let mut election = Election::default();
+            assert_eq!(hold(&mut election, &of(7, 3)).0, Ok("a"));
+            election.forget_cluster();
+            election
+        };
+        assert_eq!(hold(&mut begun(), &of(7, 2)).0, Err(NoPrimary::Deposed));
+        assert_eq!(hold(&mut begun(), &of(7, 3)).0, Ok("a"));
+        let mut election = begun();
+        assert_eq!(hold(&mut election, &of(8, 2)).0, Ok("a"));
+        election.forget_cluster();
+        assert_eq!(hold(&mut election, &of(7, 2)).0, Ok("a"), "nor is more than one remembered");
+        // Nobody knows yet which cluster a lone standby is of.
+        let nodes = [node("a", None).listed_primary(), node("b", standby().timeline(2))];
+        assert_eq!(hold(&mut begun(), &nodes).1, [Standing::Silent, Standing::Standby]);
+
+        let untold = |timeline| [node("a", primary().untold_system().timeline(timeline)).listed_primary()];
+        let mut election = Election::default();
+        assert_eq!(hold(&mut election, &untold(3)).0, Ok("a"));
+        assert_eq!(hold(&mut election, &untold(2)).0, Err(NoPrimary::Deposed));
+        election.forget_cluster();
+        assert_eq!(hold(&mut election, &untold(2)).0, Ok("a"), "which may be another one");
     }
 
     #[test]

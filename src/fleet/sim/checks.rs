@@ -152,6 +152,8 @@ impl Sim {
     /// Holds what the fleet makes of it all against what is true; `answered` has just given an answer.
     pub(super) fn check(&mut self, answered: Option<usize>) -> TestCaseResult {
         let view = self.fleet.view();
+        let newest = self.writable(false).iter().filter_map(|(_, answer)| answer.seen.timeline).max();
+        self.reached.1 = self.reached.1.max(newest);
         self.check_told(&view)?;
         match view.writer {
             Writer::Node(id) => self.check_writer(id)?,
@@ -185,7 +187,8 @@ impl Sim {
         Ok(())
     }
 
-    /// Writes go to a node that was writable when it was last asked, on a higher timeline than any before, or still on the same.
+    /// Writes go to a node that was writable when it was last asked, on a higher timeline than any before, or still on the same; if
+    /// the one before has left, on the same at least.
     fn check_writer(&mut self, id: NodeId) -> TestCaseResult {
         let entry = self.entries.iter().find(|entry| entry.id == id);
         let entry = entry.ok_or_else(|| TestCaseError::fail("it is gone"))?;
@@ -199,6 +202,8 @@ impl Sim {
             prop_assert!(term.timeline.is_none() || term.timeline > before.timeline, "it was not promoted");
             self.steady = 0;
         }
+        prop_assert!(term.timeline >= self.reached.0, "it was deposed");
+        self.reached.0 = term.timeline;
         (self.term, self.history, self.known) = (Some(term), Some(last.history), true);
         Ok(())
     }
@@ -217,6 +222,7 @@ impl Sim {
             };
             timeline.is_none() || timeline > term.timeline || certain.iter().any(same)
         });
+        let may = may && timeline >= self.reached.1;
         prop_assert!(!(alone && decided && may), "nobody takes the writes that somebody could");
         Ok(())
     }
@@ -249,7 +255,9 @@ impl Sim {
         prop_assert!(is_ours(last) || self.is_alone(last), "it is of another cluster");
         prop_assert!(!entry.leaves && !self.is_gone(entry), "it is as good as gone");
         prop_assert!(node.role == Role::Replica && last.seen.in_recovery, "it is writable");
-        let (follows, primary) = (last.seen.timeline, self.term.and_then(|term| term.timeline));
+        // If the primary has left, the one to be followed is at least as far.
+        let left = (self.known && self.reached.0 == self.reached.1).then_some(self.reached.0).flatten();
+        let (follows, primary) = (last.seen.timeline, self.term.map_or(left, |term| term.timeline));
         prop_assert!(follows.is_none() || primary.is_none() || follows == primary, "it is astray");
         let same = view.nodes.iter().zip(&self.entries).filter(|(other, entry)| {
             let seen = other.seen.as_ref().filter(|_| other.serves == Service::Yes && !entry.void);

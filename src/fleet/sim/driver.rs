@@ -29,6 +29,8 @@ pub(super) struct Sim {
     pub(super) told: Told,
     /// The node that writes went to last and its timeline, unless it has left.
     pub(super) term: Option<Term>,
+    /// The highest timeline of all that took the writes, and of all that were seen to be writable.
+    pub(super) reached: (Option<u32>, Option<u32>),
     /// The one that was written last.
     pub(super) history: Option<usize>,
     /// It is settled which cluster this is.
@@ -98,6 +100,7 @@ impl Sim {
             moved: false,
             told: Told { writer: Writer::Nobody(NoPrimary::NotYetKnown), wrote_to: None, split: false },
             term: None,
+            reached: (None, None),
             history: None,
             known: false,
             steady: 0,
@@ -320,6 +323,9 @@ impl Sim {
         self.entries.remove(index);
         if !self.entries.iter().filter_map(|entry| entry.last.as_ref()).any(is_ours) {
             (self.known, self.term) = (false, None);
+            if self.tells == Tells::NoSystem {
+                self.reached = (None, None);
+            }
         }
         let changes = self.fleet.remove(self.world.now, id);
         self.hear(&changes)?;

@@ -307,6 +307,19 @@ mod tests {
         rounds.apply(Command::Reload { nodes, settings: Arc::new(settings), reply: oneshot::channel().0 });
     }
 
+    fn writer(rounds: &Rounds) -> Result<String, NoPrimary> {
+        let primary = rounds.primary.as_ref().map_err(|why| *why);
+        primary.map(|primary| primary.node.name.to_string())
+    }
+
+    /// As if no handle of theirs was out any more.
+    fn remove_those_that_leave(rounds: &mut Rounds) {
+        let leaving = rounds.watched.iter().filter(|watched| watched.leaving.is_some());
+        for id in leaving.map(|watched| watched.node.id).collect::<Vec<_>>() {
+            rounds.remove(id, 0);
+        }
+    }
+
     fn names(rounds: &Rounds) -> Vec<String> {
         rounds.watched.iter().map(|watched| watched.node.name.to_string()).collect()
     }
@@ -403,10 +416,6 @@ mod tests {
         answer(&mut rounds, "d", false, 1);
         fail(&mut rounds, "a");
         answer(&mut rounds, "d", true, 2);
-        let writer = |rounds: &Rounds| {
-            let primary = rounds.primary.as_ref().map_err(|why| *why);
-            primary.map(|primary| primary.node.name.to_string())
-        };
         assert_eq!(writer(&rounds).as_deref(), Ok("d"));
         fail(&mut rounds, "d");
         rounds.apply(Command::Discovered { source: 0, nodes: vec![] });
@@ -432,6 +441,35 @@ mod tests {
         assert_eq!(writer(&rounds), Err(NoPrimary::Deposed));
         answer(&mut rounds, "b", true, 2);
         assert_eq!(writer(&rounds), Ok(("b".to_owned(), 2)));
+    }
+
+    #[tokio::test]
+    async fn a_reload_without_the_primary_leaves_the_writes_to_no_older_one() {
+        let mut rounds = healthy(builder()).await;
+        answer(&mut rounds, "b", true, 2);
+        assert_eq!(writer(&rounds).as_deref(), Ok("b"));
+        reload(&mut rounds, primary().replica(node("c")).config().expect("valid"));
+        remove_those_that_leave(&mut rounds);
+        assert_eq!(names(&rounds), ["a", "c"]);
+        for _ in 0..3 {
+            answer(&mut rounds, "a", true, 1);
+            assert_eq!(writer(&rounds), Err(NoPrimary::Deposed));
+        }
+        answer(&mut rounds, "c", true, 2);
+        assert_eq!(writer(&rounds).as_deref(), Ok("c"));
+    }
+
+    #[tokio::test]
+    async fn a_reload_with_others_alone_leaves_the_writes_to_no_older_one() {
+        let mut rounds = healthy(builder()).await;
+        answer(&mut rounds, "b", true, 2);
+        reload(&mut rounds, Router::builder().primary(node("x")).replica(node("y")).config().expect("valid"));
+        remove_those_that_leave(&mut rounds);
+        answer(&mut rounds, "x", true, 1);
+        answer(&mut rounds, "y", false, 1);
+        assert_eq!(writer(&rounds), Err(NoPrimary::Deposed));
+        answer(&mut rounds, "y", true, 2);
+        assert_eq!(writer(&rounds).as_deref(), Ok("y"));
     }
 
     #[tokio::test]
