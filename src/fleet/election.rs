@@ -68,7 +68,7 @@ pub(super) struct Candidate<'a> {
 pub(super) enum Standing {
     /// It does not answer.
     Silent,
-    /// It is not known yet which cluster this is, or, of one that is writable, who the primary is.
+    /// It is not known yet which cluster this is, or, of one that is writable, who the primary is; or it takes no new writes.
     Undecided,
     Primary,
     /// It follows the primary, as far as is known.
@@ -301,6 +301,8 @@ impl Election {
             (Standing::Undecided, Writer::Nobody(NoPrimary::Unconfirmed)) => {
                 Standing::Refused(Reason::Unconfirmed)
             }
+            // What it has begun it may end, unless another one was promoted.
+            (Standing::Undecided, _) if candidate.leaves && timeline >= reached => Standing::Undecided,
             (Standing::Undecided, _) => Standing::Refused(match (timeline, reached) {
                 (Some(timeline), Some(primary)) if timeline < primary => {
                     Reason::Deposed { timeline, primary }
@@ -512,7 +514,12 @@ mod tests {
             (
                 "a node that leaves takes no writes",
                 vec![a(primary()).leaves(), b(standby())],
-                (Err(NoPrimary::NobodyWritable), vec![split(1), Standby]),
+                (Err(NoPrimary::NobodyWritable), vec![Undecided, Standby]),
+            ),
+            (
+                "nor does it keep what it has when another one was promoted",
+                vec![a(primary()).leaves(), b(primary().timeline(2))],
+                (Ok("b"), vec![deposed(1, 2), Primary]),
             ),
             (
                 "where timelines are not told, one that is writable is the primary",
@@ -838,7 +845,7 @@ mod tests {
             (
                 "not one that leaves",
                 vec![a(one(primary())).leaves(), b(one(primary()))],
-                (Ok("b"), vec![split(1), Primary]),
+                (Ok("b"), vec![Undecided, Primary]),
             ),
             (
                 "servers of other clusters are others, started at the same time or not",

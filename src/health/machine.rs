@@ -111,6 +111,11 @@ impl NodeHealth {
         self.ejected.is_some()
     }
 
+    /// Whether it is refused, be it that it is being removed as well.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.state == HealthState::Refused
+    }
+
     /// When the node last became healthy, if it is.
     pub(crate) fn healthy_since(&self) -> Option<Instant> {
         self.since.filter(|_| self.state() == HealthState::Healthy)

@@ -180,6 +180,7 @@ impl Sim {
             let gone = matches!(node.health, HealthState::Unreachable | HealthState::Draining);
             prop_assert!(gone || !self.is_gone(entry), "it does not answer");
             prop_assert_eq!(node.health == HealthState::Draining, entry.leaves);
+            prop_assert!(entry.leaves || node.refused == (node.health == HealthState::Refused));
         }
         let (certain, possible) = (self.writable(true), self.writable(false));
         prop_assert!(!self.told.split || servers(&possible, None) > 1, "there is no split brain");

@@ -505,6 +505,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn writes_on_a_primary_that_is_being_removed_may_end_until_another_one_is_promoted() {
+        let mut rounds = healthy(builder()).await;
+        let topology = Arc::clone(&rounds.topology);
+        let old = Arc::clone(&rounds.watched[0].node);
+        reload(&mut rounds, Router::builder().primary(node("b")).replica(node("c")).config().expect("valid"));
+        assert_eq!(topology.deposed(&old).now_or_never(), None);
+        answer(&mut rounds, "b", true, 1);
+        assert_eq!(
+            topology.deposed(&old).now_or_never(),
+            None,
+            "it was made the primary on the same timeline"
+        );
+        let deposed = tokio::spawn({
+            let topology = Arc::clone(&topology);
+            async move { topology.deposed(&old).await }
+        });
+        tokio::task::yield_now().await;
+        answer(&mut rounds, "c", true, 2);
+        timeout(Duration::from_secs(1), deposed).await.expect("at once").expect("no panic");
+    }
+
+    #[tokio::test]
     async fn a_weight_of_0_is_told_to_those_that_wait() {
         let mut rounds = healthy(builder()).await;
         let topology = Arc::clone(&rounds.topology);
