@@ -10,7 +10,7 @@ use crate::topology::Node;
 use diesel::result::Error as QueryError;
 use diesel_async::AsyncPgConnection;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -47,23 +47,34 @@ pub struct Session {
 #[derive(Debug, Default)]
 struct State {
     token: Option<CausalToken>,
+    /// The same, but for what was only read.
+    of_writes: Option<CausalToken>,
     /// What was used since, of which it is not known how far it had come.
     used: Vec<Used>,
 }
 
-/// A node that the session had a connection to.
+/// A node that the session had a connection to, or has.
 #[derive(Debug, Clone)]
 struct Used {
     node: Arc<Node>,
     /// As it was known then.
     history: Option<History>,
     wrote: bool,
+    /// Gone with the connection. Until then, more can be seen on it.
+    by: Weak<()>,
 }
 
 impl Router {
     /// A session that has seen nothing yet.
     pub fn session(&self) -> Session {
         Session { router: self.clone(), state: Arc::default() }
+    }
+
+    /// Whether the token is known to be of another cluster than this router's.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_foreign(&self, token: &CausalToken) -> bool {
+        let history = self.shared.topology.load().history;
+        history.is_some_and(|history| history.target(token) == Err(crate::freshness::Mismatch::OtherCluster))
     }
 }
 
@@ -75,9 +86,12 @@ impl Session {
         self.state().observe(token);
     }
 
-    /// Forgets all that it has seen: for a token that turned out to be [invalid](Error::is_invalid_token).
+    /// Forgets all that it has seen: for a token that turned out to be [invalid](Error::is_invalid_token). What happens from now on
+    /// counts as seen, also on connections that it has got before.
     pub fn forget(&self) {
-        *self.state() = State::default();
+        let mut state = self.state();
+        state.used.retain(Used::goes_on);
+        (state.token, state.of_writes) = (None, None);
     }
 
     /// Asks for a connection to read from that shows all that this session has seen.
@@ -85,7 +99,7 @@ impl Session {
         ReadRequest::of_session(&self.router, self)
     }
 
-    /// Asks for a connection to write with. All that is committed on it before the session is used again counts as seen.
+    /// Asks for a connection to write with. All that has been committed on it counts as seen.
     pub fn write(&self) -> WriteRequest<'_> {
         WriteRequest::of_session(&self.router, self)
     }
@@ -123,8 +137,7 @@ impl Session {
             + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
         E: From<Error> + From<QueryError>,
     {
-        let (value, token) = self.router.write().run(write).await?;
-        self.observe(token);
+        let (value, _) = self.write().run(write).await?;
         Ok(value)
     }
 
@@ -136,45 +149,52 @@ impl Session {
     ///
     /// A dropped call changes nothing.
     pub async fn token(&self) -> Option<CausalToken> {
-        self.resolve(true).await
+        self.resolve(true).await;
+        self.state().token
     }
 
     /// The same, but for what was only read.
     pub async fn token_of_writes(&self) -> Option<CausalToken> {
-        self.resolve(false).await
+        self.resolve(false).await;
+        self.state().of_writes
     }
 
     /// What is known, if nobody has to be asked for more.
-    pub(super) fn known(&self) -> Option<Option<CausalToken>> {
+    pub(crate) fn known(&self) -> Option<Option<CausalToken>> {
         let state = self.state();
         state.used.is_empty().then_some(state.token)
     }
 
-    /// The session has got a connection to this node.
-    pub(super) fn uses(&self, node: Arc<Node>, history: Option<History>, wrote: bool) {
+    /// The session has got a connection to this node, which has to keep what this returns.
+    pub(super) fn uses(&self, node: &Arc<Node>, history: Option<History>, wrote: bool) -> Arc<()> {
+        let by = Arc::new(());
+        let used = Used { node: Arc::clone(node), history, wrote, by: Arc::downgrade(&by) };
         let mut state = self.state();
-        let is_known =
-            |used: &Used| Arc::ptr_eq(&used.node, &node) && used.history == history && used.wrote == wrote;
-        if !state.used.iter().any(is_known) {
-            state.used.push(Used { node, history, wrote });
-        }
+        state.used.retain(|before| before.goes_on() || !before.is_of(&used) || before.wrote != wrote);
+        state.used.push(used);
+        by
     }
 
     /// Finds out what the nodes that were used had at most, which is what they have now.
-    async fn resolve(&self, reads: bool) -> Option<CausalToken> {
+    async fn resolve(&self, reads: bool) {
         let used: Vec<_> = self.state().used.iter().filter(|used| used.wrote || reads).cloned().collect();
-        for used in used {
-            let (token, of_primary) = self.seen_on(&used).await;
+        // Before they are asked: a connection that goes on may show more than its node has when it answers.
+        let over: Vec<_> = used.iter().filter(|used| !used.goes_on()).map(|used| used.by.clone()).collect();
+        for (i, one) in used.iter().enumerate() {
+            if used[..i].iter().any(|before| before.is_of(one)) {
+                continue;
+            }
+            let (token, of_primary) = self.seen_on(one).await;
             let mut state = self.state();
             if of_primary {
                 state.catch_up(token);
             }
-            state.observe(token);
-            state
-                .used
-                .retain(|other| !(Arc::ptr_eq(&other.node, &used.node) && other.history == used.history));
+            match used.iter().any(|other| other.wrote && other.is_of(one)) {
+                true => state.observe(token),
+                false => state.token = Some(later(state.token, token)),
+            }
+            state.used.retain(|other| !(other.is_of(one) && over.iter().any(|by| by.ptr_eq(&other.by))));
         }
-        self.state().token
     }
 
     /// A token of all that may have been seen on a node, and whether it is one of all that there is. When the node does not tell, the
@@ -207,23 +227,42 @@ impl Session {
     }
 }
 
+impl Used {
+    fn goes_on(&self) -> bool {
+        self.by.strong_count() > 0
+    }
+
+    /// Whether one question tells of both.
+    fn is_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.node, &other.node) && self.history == other.history
+    }
+}
+
 impl State {
     fn observe(&mut self, token: CausalToken) {
-        self.token = Some(match self.token {
-            Some(before) => before.merge(token).unwrap_or(token),
-            None => token,
-        });
+        for seen in [&mut self.token, &mut self.of_writes] {
+            *seen = Some(later(*seen, token));
+        }
     }
 
     /// The token is one of all that there is. That is also where a commit lies whose position was not known.
     fn catch_up(&mut self, token: CausalToken) {
-        let is_covered = |before: &mut CausalToken| {
+        let is_covered = |before: &CausalToken| {
             before.lsn().is_none()
                 && before.system() == token.system()
                 && before.timeline() <= token.timeline()
         };
-        self.token.take_if(is_covered);
+        for seen in [&mut self.token, &mut self.of_writes] {
+            if seen.as_ref().is_some_and(is_covered) {
+                *seen = Some(token);
+            }
+        }
     }
+}
+
+/// Of another cluster, the new one takes the place of what was before.
+fn later(before: Option<CausalToken>, new: CausalToken) -> CausalToken {
+    before.and_then(|before| before.merge(new).ok()).unwrap_or(new)
 }
 
 /// On a primary what is visible may have been inserted alone.

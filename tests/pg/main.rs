@@ -23,3 +23,4 @@ mod stage;
 mod storm;
 mod support;
 mod usage;
+mod web;
