@@ -70,8 +70,12 @@ impl Exchange {
 
     /// Tells the client, in the headers of a response, what to bring with its next request.
     pub(super) async fn end(&self, session: &Session, brought: Brought, headers: &mut HeaderMap) {
+        let seen = match self.monotonic_reads {
+            true => session.token().await,
+            false => session.token_of_writes().await,
+        };
+        // Nobody has to be asked a second time.
         let written = session.token_of_writes().await;
-        let seen = if self.monotonic_reads { session.token().await } else { written };
         let news = |now: Option<CausalToken>| self.form.write(&now.filter(|_| now != brought.token)?);
         if let Some(name) = &self.header {
             let value = match news(seen) {
