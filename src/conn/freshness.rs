@@ -43,8 +43,8 @@ impl Freshness for Latest {
     type Reader = dyn super::ReadableLatest;
 }
 
-// For generic code these say of every `F`: what is `Latest` is `Causal`, and all is `Eventual`. None is recommended by the
-// compiler: the message has said already what there is to ask for.
+// For generic code these say of every `F`: what is `Latest` is `Causal`, and all is `Eventual`. None is recommended by
+// the compiler: the message has said already what there is to ask for.
 #[diagnostic::do_not_recommend]
 impl<F: Freshness> AtLeast<Eventual> for F {}
 

@@ -102,8 +102,8 @@ macro_rules! conversions {
     )+};
 }
 
-// The hidden ones never apply: they lead the compiler to what `AtLeast` has to say. A bound with a `for` it checks where the
-// conversion is used, and not here.
+// The hidden ones never apply: they lead the compiler to what `AtLeast` has to say. A bound with a `for` it checks where
+// the conversion is used, and not here.
 conversions! {
     #[doc(hidden)]
     Eventual => Causal;

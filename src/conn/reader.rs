@@ -90,7 +90,8 @@ impl<F: Freshness> Readable for ReadConn<F> {
     }
 }
 
-// None is recommended by the compiler: so it says what the trait has to say, and not what `AtLeast` has, and lists no others.
+// None is recommended by the compiler: so it says what the trait has to say, and not what `AtLeast` has, and lists no
+// others.
 #[diagnostic::do_not_recommend]
 impl<F: AtLeast<Causal>> ReadableCausal for ReadConn<F> {}
 
