@@ -31,26 +31,21 @@ impl Db {
             + ReadFn<&'r mut ReadConn<Causal>, Result<R, ApiError>>,
     {
         self.check_schema()?;
-        match self.try_read(&read).await {
+        let attempt = async || {
+            self.session
+                .with_read(async |conn| {
+                    self.served_by.note(conn.node());
+                    read(conn).await
+                })
+                .await
+        };
+        match attempt().await {
             Err(ApiError::InvalidToken) => {
                 self.session.forget();
-                self.try_read(&read).await
+                attempt().await
             }
             outcome => outcome,
         }
-    }
-
-    async fn try_read<R, F>(&self, read: &F) -> Result<R, ApiError>
-    where
-        for<'r> F: AsyncFn(&'r mut ReadConn<Causal>) -> Result<R, ApiError>
-            + ReadFn<&'r mut ReadConn<Causal>, Result<R, ApiError>>,
-    {
-        self.session
-            .with_read(async |conn| {
-                self.served_by.note(conn.node());
-                read(conn).await
-            })
-            .await
     }
 
     /// A connection to the primary. What is committed on it is in the client's next read.

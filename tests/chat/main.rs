@@ -8,6 +8,7 @@
 mod api;
 mod browser;
 mod faults;
+mod freshness;
 mod http;
 mod page;
 mod process;
