@@ -49,7 +49,9 @@ impl IntoResponse for ApiError {
             Self::Refused(status, message) => answer(status, &message),
             Self::Unavailable(message) => unavailable(message),
             Self::Lost => unavailable("the database node was lost, try again"),
-            Self::InvalidToken => unavailable("the causal token is not of this database, try again without it"),
+            Self::InvalidToken => {
+                unavailable("the causal token is not of this database, try again without it")
+            }
             Self::Internal => answer(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
         }
     }

@@ -17,7 +17,8 @@ pub async fn causal(
     let session = router.session();
     let from_header = head(&request, "x-causal-token");
     let cookies = head(&request, "cookie");
-    let from_cookie = cookies.split("; ").find_map(|cookie| cookie.strip_prefix("causal_token=")).unwrap_or("");
+    let from_cookie =
+        cookies.split("; ").find_map(|cookie| cookie.strip_prefix("causal_token=")).unwrap_or("");
     for text in [&from_header, from_cookie] {
         if let Ok(token) = keys.verify(text) {
             session.observe(token);
@@ -29,7 +30,8 @@ pub async fn causal(
     let written = session.token_of_writes().await;
     let all = session.token().await;
     if let Some(token) = written.filter(|_| written != before) {
-        let cookie = format!("causal_token={}; Path=/; HttpOnly; SameSite=Lax; Max-Age=3600", keys.sign(&token));
+        let cookie =
+            format!("causal_token={}; Path=/; HttpOnly; SameSite=Lax; Max-Age=3600", keys.sign(&token));
         response.headers_mut().insert(header::SET_COOKIE, HeaderValue::from_str(&cookie).expect("ascii"));
     }
     if let Some(token) = all.filter(|_| all != before) {

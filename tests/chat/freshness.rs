@@ -31,6 +31,16 @@ pub async fn hold_back(cluster: &Cluster) {
     }
 }
 
+/// A token of a cluster that is not there, as if the service had given it out. Its text is greater than any that is.
+pub fn foreign_token() -> String {
+    sign("1-ffffffffffffffff-00000001-0000000003000000")
+}
+
+fn sign(text: &str) -> String {
+    let token: CausalToken = text.parse().expect("a token");
+    TokenKeys::new(KEY).expect("a key").sign(&token)
+}
+
 fn token_of(answer: &Answer) -> &str {
     answer.header(HEADER).unwrap_or_else(|| panic!("no token: {answer:?}"))
 }
@@ -112,15 +122,13 @@ async fn a_token_that_cannot_be_followed_is_dropped() {
     service.replicated(&cluster).await;
 
     let here = token_of(&posted);
-    let keys = TokenKeys::new(KEY).expect("a key");
-    let sign = |text: String| keys.sign(&text.parse::<CausalToken>().expect("a token"));
     let (system, timeline) = (&here[2..18], &here[19..27]);
     let forged = format!("1-{system}-{timeline}-00ffffffffffffff-{}", "0".repeat(32));
     for (what, token) in [
         ("forged", forged),
-        ("of another cluster", sign(format!("1-ffffffffffffffff-{timeline}-{}", &here[28..44]))),
-        ("of a timeline of the future", sign(format!("1-{system}-7fffffff-{}", &here[28..44]))),
-        ("of a position of the future", sign(format!("1-{system}-{timeline}-00ffffffffffffff"))),
+        ("of another cluster", foreign_token()),
+        ("of a timeline of the future", sign(&format!("1-{system}-7fffffff-{}", &here[28..44]))),
+        ("of a position of the future", sign(&format!("1-{system}-{timeline}-00ffffffffffffff"))),
     ] {
         let answer = service.get_with("/api/rooms", &[(HEADER, &token)]).await;
         assert_eq!(answer.expect(200)[0]["name"], "general", "{what}");

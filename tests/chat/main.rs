@@ -14,6 +14,7 @@ mod page;
 mod process;
 mod routing;
 mod service;
+mod windows;
 
 use std::time::{Duration, Instant};
 
