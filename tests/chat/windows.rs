@@ -92,6 +92,11 @@ async fn a_user_sees_each_post_in_all_windows_at_once() {
     sign_in(&other_of_bob, "Bob").await;
     finds_at_once(&other_of_bob, "with a cookie").await;
 
+    // A name that no replica knows yet, and that is taken.
+    service.create_user("Grace").await;
+    let grace = open(&browser.user().await, &service, WITHOUT_COOKIES).await;
+    sign_in(&grace, "Grace").await;
+
     // As after the service has moved to another database.
     let foreign = json!(foreign_token());
     window.eval(&format!("localStorage.setItem('causal-token', {foreign})")).await;
