@@ -88,14 +88,18 @@ impl Shared {
             };
             match self.take_fresh(&topology, &wanted, target, first.take(), &mut tried, deadline).await? {
                 Tried::Got(node, lease) => return Ok((node, lease)),
-                Tried::Outdated => {}
+                // The newer topology is there already; should it not be, nobody is kept waiting.
+                Tried::Outdated => tokio::task::yield_now().await,
                 Tried::Nobody(_) => {
                     if wanted.sampled.is_none() && wanted.within.is_some_and(|longest| !longest.is_zero()) {
                         wanted.sampled = self.sample(&topology, until).await;
                     }
                     let sampled = wanted.sampled.map(|sample| sample.lsn);
                     let waited = match target.max(sampled) {
-                        Some(lsn) => self.wait_for_replay(&topology, lsn, &tried, wanted.until(until)).await,
+                        Some(lsn) => {
+                            let until = wanted.until(until);
+                            self.wait_for_replay(&topology, lsn, &tried, until, deadline).await
+                        }
                         None => Waited::Expired,
                     };
                     match waited {
@@ -168,10 +172,12 @@ impl Shared {
                     taken = self.checkout(&node.reads, topology, deadline, dial) => taken,
                 };
                 match taken {
-                    Ok(lease) if self.is_fresh(topology, wanted, target, &node, &lease, known).await => {
-                        return Ok(Tried::Got(node, lease));
+                    Ok(lease) => {
+                        let limit = topology.settings.probe_timeout.min(dial);
+                        if self.is_fresh(wanted, target, &node, &lease, known, limit).await {
+                            return Ok(Tried::Got(node, lease));
+                        }
                     }
-                    Ok(_) => {}
                     Err(CheckoutError::Closed) => return self.outdated(),
                     Err(error @ CheckoutError::Exhausted) => return Err(describe(error, &node, deadline)),
                     Err(error) => {
@@ -190,15 +196,14 @@ impl Shared {
     /// leads to a process that began after the node had been asked.
     async fn is_fresh(
         &self,
-        topology: &Topology,
         wanted: &Wanted,
         target: Option<Lsn>,
         node: &Node,
         lease: &Lease,
         known: Position,
+        limit: Duration,
     ) -> bool {
         if lease.opened().at > known.asked_at {
-            let limit = topology.settings.probe_timeout;
             let Ok(answer) = timeout(limit, node.replay.asked_after(lease.opened().at)).await else {
                 return false;
             };
@@ -220,6 +225,7 @@ impl Shared {
         lsn: Lsn,
         tried: &[NodeId],
         until: Instant,
+        deadline: Deadline,
     ) -> Waited {
         let waits = |seen: &Seen| {
             let started = seen.view.seen.as_ref()?.identity.started;
@@ -232,7 +238,7 @@ impl Shared {
             return Waited::Expired;
         }
         if Instant::now() >= until {
-            return self.expired(topology, lsn).await;
+            return self.expired(topology, lsn, deadline).await;
         }
         let changed = self.topology.wait_for(|latest| (!latest.serves_like(topology)).then_some(()));
         tokio::pin!(changed);
@@ -275,12 +281,12 @@ impl Shared {
                 () = sleep_until(until) => break,
             }
         }
-        if checked { Waited::Expired } else { self.expired(topology, lsn).await }
+        if checked { Waited::Expired } else { self.expired(topology, lsn, deadline).await }
     }
 
     /// Before the primary has to serve the read.
-    async fn expired(&self, topology: &Topology, lsn: Lsn) -> Waited {
-        let limit = topology.settings.probe_timeout;
+    async fn expired(&self, topology: &Topology, lsn: Lsn, deadline: Deadline) -> Waited {
+        let limit = topology.settings.probe_timeout.min(deadline.left());
         let is_ahead = timeout(limit, self.is_ahead(topology, lsn)).await.unwrap_or(false);
         if is_ahead { Waited::Ahead } else { Waited::Expired }
     }
@@ -313,7 +319,8 @@ impl Shared {
             if let Some(known) = known {
                 let taken = self.checkout(&node.reads, &topology, deadline, deadline.left()).await;
                 let lease = taken.map_err(|error| describe(error, node, deadline))?;
-                if self.is_fresh(&topology, wanted, target, node, &lease, known).await {
+                let limit = topology.settings.probe_timeout.min(deadline.left());
+                if self.is_fresh(wanted, target, node, &lease, known, limit).await {
                     return Ok((Arc::clone(node), lease));
                 }
             }

@@ -33,7 +33,7 @@ impl<T: Freshness> ReadRequest<'_, T> {
         let mut topology = shared.topology.load_full();
         let deadline = self.deadline(&topology);
         shared.retries.count_read();
-        let wanted = self.resolved().await;
+        let wanted = self.resolved(deadline).await;
         let mut lost: Option<Arc<Node>> = None;
         loop {
             let (node, lease) = if wanted.is_nothing() {
