@@ -388,3 +388,23 @@ async fn without_replicas_the_primary_serves_every_token() {
     assert!(has(&mut conn, "new").await);
     assert_eq!(conn.node(), cluster.primary().name());
 }
+
+#[tokio::test]
+async fn a_commit_that_nobody_waited_for_is_not_taken_for_a_forgery() {
+    let builder = Cluster::builder().replicas(1).setting("wal_writer_delay", "10s");
+    let cluster = support::with_notes(builder).await;
+    let builder = patient(&cluster).causal_wait(Duration::from_millis(5));
+    let router = support::ready(builder.probe_interval(Duration::from_millis(1))).await;
+    cluster.replica(0).pause_replay().await.unwrap();
+    let mut forged = 0;
+    for round in 0..400 {
+        let body = format!("{round}");
+        let adding = router.with_write(async |conn| {
+            conn.batch_execute("SET LOCAL synchronous_commit = off").await?;
+            diesel::insert_into(notes::table).values(notes::body.eq(&body)).execute(conn).await
+        });
+        let (_, token) = adding.await.unwrap();
+        forged += usize::from(router.read().after(&token).await.is_err());
+    }
+    assert_eq!(forged, 0, "of 400");
+}
