@@ -304,8 +304,10 @@ impl Shared {
         if topology.settings.fallback == Fallback::Primary || !topology.has_replicas() {
             return self.on_primary(deadline, |primary| &primary.node.reads).await;
         }
-        if let Some(node) = topology.fallback() {
-            let target = match self.target(&topology, wanted)? {
+        let target = self.target(&topology, wanted)?;
+        // Where only the primary will do, no replica does.
+        if let Some(node) = topology.fallback().filter(|_| target != Some(Target::Primary)) {
+            let target = match target {
                 Some(Target::At(lsn)) => Some(lsn),
                 _ => None,
             };

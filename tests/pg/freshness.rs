@@ -408,3 +408,28 @@ async fn a_commit_that_nobody_waited_for_is_not_taken_for_a_forgery() {
     }
     assert_eq!(forged, 0, "of 400");
 }
+
+/// A token of the primary's timeline, without a position.
+fn without_position(token: &CausalToken) -> CausalToken {
+    let text = format!("1-{:016x}-00000001-ffffffffffffffff", token.system().unwrap());
+    let token: CausalToken = text.parse().unwrap();
+    assert_eq!(token.lsn(), None);
+    token
+}
+
+#[tokio::test]
+async fn a_last_resort_is_not_as_new_as_a_commit_of_unknown_position() {
+    let cluster = support::cluster(1).await;
+    let replica = cluster.replica(0);
+    let builder = support::builder(&cluster).lag_threshold(SECOND / 5).lag_hard_limit(600 * SECOND);
+    let router = support::ready(builder.fallback(Fallback::LeastLagged)).await;
+    replica.pause_replay().await.unwrap();
+    let token = add(&router, "new").await;
+    let _writing = support::keep_writing(&router);
+    support::until_health(&router, replica.name(), diesel_replicas::HealthState::Lagging).await;
+    assert_eq!(router.read().await.unwrap().node(), replica.name());
+    match router.read().after(&without_position(&token)).await {
+        Ok(mut conn) => assert!(has(&mut conn, "new").await, "{} lacks it", conn.node()),
+        Err(error) => assert!(matches!(error, Error::NotFreshEnough { .. }), "{error}"),
+    }
+}
