@@ -88,13 +88,16 @@ impl Shared {
             };
             match self.take_fresh(&topology, &wanted, target, first.take(), &mut tried, deadline).await? {
                 Tried::Got(node, lease) => return Ok((node, lease)),
-                Tried::Outdated => {}
+                // The newer topology is there already; should it not be, others are not kept waiting.
+                Tried::Outdated => tokio::task::yield_now().await,
                 Tried::Nobody(_) => {
                     if wanted.sampled.is_none() && wanted.within.is_some_and(|longest| !longest.is_zero()) {
                         wanted.sampled = self.sample(&topology, until).await;
                     }
                     let sampled = wanted.sampled.map(|sample| sample.lsn);
                     let waited = match target.max(sampled) {
+                        // However far a replica has come, nothing shows how recent that is.
+                        _ if wanted.within.is_some() && sampled.is_none() => Waited::Expired,
                         Some(lsn) => self.wait_for_replay(&topology, lsn, &tried, wanted.until(until)).await,
                         None => Waited::Expired,
                     };

@@ -433,3 +433,18 @@ async fn a_last_resort_is_not_as_new_as_a_commit_of_unknown_position() {
         Err(error) => assert!(matches!(error, Error::NotFreshEnough { .. }), "{error}"),
     }
 }
+
+#[tokio::test]
+async fn nobody_waits_for_data_that_no_replica_can_be_shown_to_have() {
+    let cluster = support::cluster(1).await;
+    let router = support::ready(patient(&cluster).causal_wait(3 * SECOND)).await;
+    let token = add(&router, "new").await;
+    until_async("the replica has it", async || {
+        router.read().after(&token).await.unwrap().node() == cluster.replica(0).name()
+    })
+    .await;
+    let started = Instant::now();
+    let conn = router.read().max_staleness(Duration::ZERO).after(&token).await.unwrap();
+    assert_eq!(conn.node(), cluster.primary().name());
+    assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
+}
