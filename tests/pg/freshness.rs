@@ -448,3 +448,18 @@ async fn nobody_waits_for_data_that_no_replica_can_be_shown_to_have() {
     assert_eq!(conn.node(), cluster.primary().name());
     assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
 }
+
+#[tokio::test]
+async fn a_commit_of_unknown_position_is_read_on_a_replica() {
+    let cluster = support::cluster(1).await;
+    let replica = cluster.replica(0);
+    let router = support::ready(patient(&cluster).causal_wait(20 * SECOND)).await;
+    let token = without_position(&add(&router, "new").await);
+    let before = status(&router, cluster.primary().name()).reads;
+    for _ in 0..20 {
+        let mut conn = router.read().after(&token).await.unwrap();
+        assert!(has(&mut conn, "new").await);
+    }
+    let on_primary = status(&router, cluster.primary().name()).reads - before;
+    assert!(on_primary == 0, "{on_primary} of 20 on the primary, instead of {}", replica.name());
+}
