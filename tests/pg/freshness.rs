@@ -463,3 +463,26 @@ async fn a_commit_of_unknown_position_is_read_on_a_replica() {
     let on_primary = status(&router, cluster.primary().name()).reads - before;
     assert!(on_primary == 0, "{on_primary} of 20 on the primary, instead of {}", replica.name());
 }
+
+#[tokio::test]
+async fn the_only_replica_serves_a_read_after_a_token_again_when_it_was_lost() {
+    let cluster = support::cluster(1).await;
+    let replica = cluster.replica(0);
+    for policy in [Fallback::Fail, Fallback::LeastLagged, Fallback::Primary] {
+        let router = support::ready(patient(&cluster).fallback(policy)).await;
+        let token = add(&router, "new").await;
+        until_async("the replica has it", async || router.read().after(&token).await.is_ok()).await;
+        let runs = std::sync::atomic::AtomicUsize::new(0);
+        let reading = router.read().after(&token).run(async |conn| {
+            if runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+                let sql = "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity \
+                           WHERE application_name = 'diesel-replicas' AND pid <> pg_backend_pid()";
+                replica.sql(sql).await.unwrap();
+            }
+            let there = diesel::dsl::exists(notes::table.filter(notes::body.eq("new")));
+            let there: bool = diesel::select(there).get_result(conn).await?;
+            QueryResult::Ok(there)
+        });
+        assert_eq!(reading.await.map_err(|error| error.to_string()), Ok(true), "{policy:?}");
+    }
+}
