@@ -5,7 +5,7 @@ use super::checkout::{Deadline, Tried, describe, each_node};
 use super::wanted::{Sample, Wanted};
 use crate::error::{Error, InvalidToken};
 use crate::fleet::NodeId;
-use crate::freshness::{Mismatch, Target};
+use crate::freshness::{CausalToken, History, Mismatch, Target};
 use crate::lsn::Lsn;
 use crate::pool::{CheckoutError, Lease};
 use crate::replay::Position;
@@ -74,7 +74,13 @@ impl Shared {
             let topology = self.topology.load_full();
             let until = deadline.at.min(deadline.started + topology.settings.causal_wait);
             let target = match self.target(&topology, &wanted) {
-                Ok(Some(Target::Primary)) => break,
+                Ok(Some(Target::Primary)) => match self.token_of_now(&topology, until).await {
+                    Some(token) => {
+                        wanted.after = Some(token);
+                        continue;
+                    }
+                    None => break,
+                },
                 Ok(Some(Target::At(lsn))) => Some(lsn),
                 Ok(None) => None,
                 Err(error) => {
@@ -96,6 +102,8 @@ impl Shared {
                     }
                     let sampled = wanted.sampled.map(|sample| sample.lsn);
                     let waited = match target.max(sampled) {
+                        // However far a replica has come, nothing shows how recent that is.
+                        _ if wanted.within.is_some() && sampled.is_none() => Waited::Expired,
                         Some(lsn) => {
                             let until = wanted.until(until);
                             self.wait_for_replay(&topology, lsn, &tried, until, deadline).await
@@ -126,6 +134,16 @@ impl Shared {
             Err(Mismatch::OtherCluster) => Err(InvalidToken::OtherCluster.into()),
             Err(Mismatch::NewerTimeline(timeline)) => Err(InvalidToken::NewerTimeline { timeline }.into()),
         }
+    }
+
+    /// A token of all that has been committed, whose position the primary is asked for: for one without a position, which all may
+    /// have who come with one. Not from a server that never told.
+    async fn token_of_now(&self, topology: &Topology, until: Instant) -> Option<CausalToken> {
+        let History { system, timeline, .. } = topology.history.filter(|_| topology.serving() > 0)?;
+        let replay = &topology.primary().ok()?.node.replay;
+        replay.latest()?;
+        let position = timeout_at(until, replay.asked_after(Instant::now())).await.ok()?;
+        (!position.in_recovery).then(|| CausalToken::new(system, timeline, Some(position.inserted)))
     }
 
     /// Asks the primary where it is: a position that a replica can be waited for, since to have got there shows that it is recent.
@@ -310,8 +328,10 @@ impl Shared {
         if topology.settings.fallback == Fallback::Primary || !topology.has_replicas() {
             return self.on_primary(deadline, |primary| &primary.node.reads).await;
         }
-        if let Some(node) = topology.fallback() {
-            let target = match self.target(&topology, wanted)? {
+        let target = self.target(&topology, wanted)?;
+        // Where only the primary will do, no replica does.
+        if let Some(node) = topology.fallback().filter(|_| target != Some(Target::Primary)) {
+            let target = match target {
                 Some(Target::At(lsn)) => Some(lsn),
                 _ => None,
             };
