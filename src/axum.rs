@@ -8,9 +8,9 @@
 //! | [`WriteConn`] | the primary | the router in the state |
 //! | [`Session`] | what gives out connections like these when they are asked for | the layer |
 //!
-//! The layer is [`CausalLayer`](crate::tower::CausalLayer): it gives each request a session, whose token it carries to the client and
-//! back. With it, what is written on a [`WriteConn`] counts as seen by the client, as does, where
-//! [reads count](crate::tower::CausalLayer::monotonic_reads), what is read on a [`ReadConn<Causal>`](Causal) or
+//! The layer is [`CausalLayer`](crate::tower::CausalLayer): it gives each request a session, whose token it carries to
+//! the client and back. With it, what is written on a [`WriteConn`] counts as seen by the client, as does, where [reads
+//! count](crate::tower::CausalLayer::monotonic_reads), what is read on a [`ReadConn<Causal>`](Causal) or
 //! [`ReadConn<Latest>`](Latest). The router comes from the state by axum's `FromRef`.
 //!
 //! # Example
@@ -72,9 +72,9 @@
 //!
 //! # When to ask
 //!
-//! An argument is there before the request's body is: a handler that takes a large body holds its connection while a slow client
-//! sends it. Such a handler takes the [`Session`] and asks that, which also gives it [`Session::with_read`] and its second run when a node is
-//! lost, and [`Session::with_write`], whose token costs no question:
+//! An argument is there before the request's body is: a handler that takes a large body holds its connection while a
+//! slow client sends it. Such a handler takes the [`Session`] and asks that, which also gives it [`Session::with_read`]
+//! and its second run when a node is lost, and [`Session::with_write`], whose token costs no question:
 //!
 //! ```
 //! # use axum::Json;

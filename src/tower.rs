@@ -1,11 +1,12 @@
 //! Read-your-writes from one HTTP request of a client to its next.
 //!
-//! Who posts a message and reloads the page may be served by a replica that does not have it yet. [`CausalLayer`] prevents that: a
-//! response to a write takes the commit's [token](crate::CausalToken) along, the client brings it with its next request, and reads
-//! of that request's [`Session`](crate::Session) go to a node that has the commit. Everybody else is served by any healthy replica.
+//! Who posts a message and reloads the page may be served by a replica that does not have it yet. [`CausalLayer`]
+//! prevents that: a response to a write takes the commit's [token](crate::CausalToken) along, the client brings it with
+//! its next request, and reads of that request's [`Session`](crate::Session) go to a node that has the commit.
+//! Everybody else is served by any healthy replica.
 //!
-//! A complete example is in [`axum`](crate::axum), whose handlers get their connections as arguments. Other frameworks on tower find the
-//! session in the request's extensions:
+//! A complete example is in [`axum`](crate::axum), whose handlers get their connections as arguments. Other frameworks
+//! on tower find the session in the request's extensions:
 //!
 //! ```
 //! use diesel_replicas::{Router, Session, TokenKeys, tower::CausalLayer};
@@ -32,40 +33,48 @@
 //!
 //! # Header and cookie
 //!
-//! A token travels in the header [`x-causal-token`](HEADER) and in the [cookie](CausalCookie) `causal_token`; a request may bring it
-//! in either, or in both, and then the later one counts. Browsers need nothing but the cookie. It moves with writes only: a late
-//! answer to a read in one window would take the place of the newer token that a write in another window has set.
+//! A token travels in the header [`x-causal-token`](HEADER) and in the [cookie](CausalCookie) `causal_token`; a request
+//! may bring it in either, or in both, and then the later one counts. Browsers need nothing but the cookie. It moves
+//! with writes only: a late answer to a read in one window would take the place of the newer token that a write in
+//! another window has set.
 //!
-//! A client that keeps tokens by itself can do better, since of two texts the greater is the later token's. It sends the text that
-//! it holds as header, and goes by this rule when the answer arrives, here in JavaScript:
+//! A client that keeps tokens by itself can do better, since of two texts the greater is the later token's. It sends
+//! the text that it holds as header, and goes by this rule when the answer arrives, here in JavaScript:
 //!
 //! ```js
 //! const got = response.headers.get("x-causal-token"); // a page of another origin: `Access-Control-Expose-Headers`
 //! if (got !== null && (held === sent || got > held)) held = got;
 //! ```
 //!
-//! Where nothing else has arrived in the meantime it takes what the answer says, be it less: then what it sent is of no use any
-//! more, which an empty header says as well. With [`monotonic_reads`](CausalLayer::monotonic_reads) the header also moves with what
-//! is only read, so that such a client never sees less than it has seen.
+//! Where nothing else has arrived in the meantime it takes what the answer says, be it less: then what it sent is of no
+//! use any more, which an empty header says as well. With [`monotonic_reads`](CausalLayer::monotonic_reads) the header
+//! also moves with what is only read, so that such a client never sees less than it has seen.
 //!
 //! # What a client cannot do
 //!
-//! A text that is no token, was made up, or is of another cluster is ignored, and taken back: its cookie is removed. With
-//! [signed](CausalLayer::signed) tokens a client can only bring what was given out here. One of these can turn out to be ahead of the
-//! primary, when a failover has lost what it stands for: the [extractors](crate::axum) then [forget](crate::Session::forget) it and read
-//! without; who asks the session by hand does so when [`is_invalid_token`](crate::Error::is_invalid_token) says so. After
-//! restoring an old backup, sign with a new key, and do not accept the old one: all tokens from before are void then.
+//! A text that is no token, was made up, or is of another cluster is ignored, and taken back: its cookie is removed.
+//! With [signed](CausalLayer::signed) tokens a client can only bring what was given out here.
+//!
+//! Such a token can turn out to be ahead of the primary, when a failover has lost what it stands for. The
+//! [extractors](crate::axum) then [forget](crate::Session::forget) it and read without. One of a promotion that has not
+//! been noticed here is kept, and the response is a 503: read without it, the client's own write might be missing. A
+//! handler that asks its session by hand tells the two apart: both are
+//! [`is_invalid_token`](crate::Error::is_invalid_token), and the second one alone is
+//! [`is_unavailable`](crate::Error::is_unavailable).
+//!
+//! After restoring an old backup, sign with a new key and do not accept the old one: that voids all tokens from before.
 //!
 //! # What is covered
 //!
-//! What is committed and read by way of the request's session until the response's head is there, also when the response is an error.
-//! Not covered is what happens
+//! What is committed and read by way of the request's session until the response's head is there, also when the
+//! response is an error. Not covered is what happens
 //!
 //! * on connections that were asked of the [`Router`] directly;
 //! * while the body is streamed, or in a task that goes on by itself;
-//! * in a handler that a layer around this one has dropped. Put this layer outside of those that answer in a handler's place, such as a
-//!   timeout or one that catches panics: with `axum::Router::layer`, add it after them;
-//! * when the answers to two writes of one browser overtake each other: its cookie is what arrived last. The rule above has no such gap.
+//! * in a handler that a layer around this one has dropped. Put this layer outside of those that answer in a handler's
+//!   place, such as a timeout or one that catches panics: with `axum::Router::layer`, add it after them;
+//! * when the answers to two writes of one browser overtake each other: its cookie is what arrived last. The rule above
+//!   has no such gap.
 
 mod cookie;
 mod exchange;
@@ -85,29 +94,30 @@ use tower_service::Service;
 /// The header that tokens travel in, unless [another one](CausalLayer::header) is chosen: `x-causal-token`.
 pub const HEADER: HeaderName = HeaderName::from_static("x-causal-token");
 
-/// Gives each request a [`Session`](crate::Session) that carries on from the token that the request brings, and its response the token
-/// that the client's next request should bring: see the [module](self).
+/// Gives each request a [`Session`](crate::Session) that carries on from the token that the request brings, and its
+/// response the token that the client's next request should bring: see the [module](self).
 ///
-/// A request that does not use its session costs nothing but the reading of what it brings. To know the token of a commit costs
-/// nothing after [`Session::with_write`](crate::Session::with_write), and after other uses a question to the node, which all responses
-/// that wait for it share.
+/// A request that does not use its session costs nothing but the reading of what it brings. To know the token of a
+/// commit costs nothing after [`Session::with_write`](crate::Session::with_write), and after other uses a question to
+/// the node, which all responses that wait for it share.
 #[derive(Debug, Clone)]
 pub struct CausalLayer {
     exchange: Exchange,
 }
 
 impl CausalLayer {
-    /// For clients that cannot be trusted, such as browsers: tokens are signed, and all others are ignored. All instances of a service
-    /// need the same keys.
+    /// For clients that cannot be trusted, such as browsers: tokens are signed, and all others are ignored. All
+    /// instances of a service need the same keys.
     #[must_use]
     pub fn signed(router: &Router, keys: TokenKeys) -> Self {
         Self::new(router, Form::Signed(keys))
     }
 
-    /// For clients that can be trusted, such as services of one's own: they can make up a token of the far future, which costs the
-    /// primary a question for every read that has to follow it.
+    /// For clients that can be trusted, such as services of one's own: they can make up a token of the far future,
+    /// which costs the primary a question for every read that has to follow it.
     ///
-    /// A token without a [position](crate::CausalToken::lsn), which only the primary satisfies, is neither taken nor given out.
+    /// A token without a [position](crate::CausalToken::lsn), which only the primary satisfies, is neither taken nor
+    /// given out.
     #[must_use]
     pub fn unsigned(router: &Router) -> Self {
         Self::new(router, Form::Unsigned)
@@ -152,8 +162,8 @@ impl CausalLayer {
         self
     }
 
-    /// Whether the header moves with reads as well: a client that brings it then never sees less than it has seen before. Off by
-    /// default, since each response to a request that reads then waits for the node to say where it is.
+    /// Whether the header moves with reads as well: a client that brings it then never sees less than it has seen
+    /// before. Off by default, since each response to a request that reads then waits for the node to say where it is.
     ///
     /// It counts what was read by way of the session: not on a [`ReadConn<Eventual>`](crate::ReadConn).
     #[must_use]

@@ -6,10 +6,11 @@ use http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use std::fmt;
 use tracing::{error, warn};
 
-/// Why a handler got no connection: as a response 503 with `Retry-After` when the same request may succeed a moment later, else 500.
+/// Why a handler got no connection: as a response 503 with `Retry-After` when the same request may succeed a moment
+/// later, else 500.
 ///
-/// The response says nothing of nodes; the reason is logged when this is made. A handler that asks its [`Session`](crate::Session) for
-/// connections can return it as well: an [`Error`] turns into one.
+/// The response says nothing of nodes; the reason is logged when this is made. A handler that asks its
+/// [`Session`](crate::Session) for connections can return it as well: an [`Error`] turns into one.
 #[derive(Debug)]
 pub struct Rejection(Option<Error>);
 
@@ -25,7 +26,8 @@ impl Rejection {
         Self(None)
     }
 
-    /// What the router said; `None` when there was no [`CausalLayer`](crate::tower::CausalLayer) to give the request a session.
+    /// What the router said; `None` when there was no [`CausalLayer`](crate::tower::CausalLayer) to give the request a
+    /// session.
     pub fn error(&self) -> Option<&Error> {
         self.0.as_ref()
     }

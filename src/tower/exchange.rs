@@ -87,7 +87,7 @@ impl Exchange {
             }
         }
         if let Some(cookie) = &self.cookie {
-            // Not after reads: a late answer to one would take the place of what a write in another window has set since.
+            // Not after reads: a late answer to one would replace what a write in another window has set since.
             let value = match news(written) {
                 Some(text) => Some(cookie.holding(text)),
                 None => brought.by_cookie.is_useless(written).then(|| cookie.removal()),
