@@ -65,10 +65,6 @@ impl<F> ReadConn<F> {
         self.lease.heard().is_some_and(Cause::is_of_the_node)
     }
 
-    pub(super) fn lease(&self) -> &Lease {
-        &self.lease
-    }
-
     pub(super) fn raw(&self) -> &AsyncPgConnection {
         &self.lease
     }

@@ -87,15 +87,11 @@ impl WriteConn {
         Ok(CausalToken::new(self.system, timeline, lsn))
     }
 
-    /// Commits the transaction that is open, and returns its token as far as the server tells where it is.
-    pub(crate) async fn commit(&mut self) -> QueryResult<CausalToken> {
-        let prepared = self.lease().commits();
-        let Written { timeline, lsn } = commit::commit(self, prepared).await?;
-        Ok(CausalToken::new(self.system, timeline, lsn))
-    }
-
-    fn lease(&self) -> &Lease {
-        self.read.lease()
+    /// Commits the transaction that is open, and returns its token, as far as the server tells where it is; `None` if the connection
+    /// was lost before it did.
+    pub(crate) async fn commit(&mut self) -> QueryResult<Option<CausalToken>> {
+        let written = commit::commit(self).await?;
+        Ok(written.map(|Written { timeline, lsn }| CausalToken::new(self.system, timeline, lsn)))
     }
 
     /// A handle for several reads at a time on this one connection.

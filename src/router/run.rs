@@ -93,7 +93,11 @@ impl WriteRequest<'_> {
         let shared = &*self.router.shared;
         let deadline = self.deadline(&shared.topology.load());
         let (node, lease) = shared.on_primary(deadline, |primary| &primary.writes).await?;
-        let mut conn = WriteConn::new(lease, shared.topology.load().history);
+        let (history, limit) = {
+            let topology = shared.topology.load();
+            (topology.history, topology.settings.probe_timeout)
+        };
+        let mut conn = WriteConn::new(lease, history);
         let (value, token) = tokio::select! {
             biased;
             result = transaction(&mut conn, write) => result?,
@@ -102,15 +106,13 @@ impl WriteRequest<'_> {
             }
         };
         drop(conn);
-        if token.lsn().is_some() {
+        if let Some(token) = token {
             return Ok((value, token));
         }
-        // The connection broke behind the commit.
-        let limit = shared.topology.load().settings.probe_timeout;
         let position = timeout(limit, node.replay.asked_after(Instant::now())).await.ok();
         let lsn = position.filter(|position| !position.in_recovery).map(|position| position.inserted);
-        let timeline = token.timeline().or_else(|| shared.topology.load().history?.timeline);
-        Ok((value, CausalToken::new(token.system(), timeline, lsn)))
+        let (system, timeline) = history.map_or((None, None), |history| (history.system, history.timeline));
+        Ok((value, CausalToken::new(system, timeline, lsn)))
     }
 }
 
@@ -209,7 +211,7 @@ impl Router {
     }
 }
 
-async fn transaction<R, E, F>(conn: &mut WriteConn, write: F) -> Result<(R, CausalToken), E>
+async fn transaction<R, E, F>(conn: &mut WriteConn, write: F) -> Result<(R, Option<CausalToken>), E>
 where
     for<'r> F: AsyncFnOnce(&'r mut AsyncPgConnection) -> Result<R, E>
         + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
