@@ -5,6 +5,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel_async::AsyncPgConnection;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use super::commit::{self, Written};
 use super::freshness::Latest;
@@ -49,8 +50,8 @@ pub struct WriteConn {
 
 impl WriteConn {
     /// The lease must come from a pool of the primary whose sessions may write.
-    pub(crate) fn new(lease: Lease, history: Option<History>) -> Self {
-        Self { read: ReadConn::new(lease), system: history.and_then(|history| history.system) }
+    pub(crate) fn new(lease: Lease, history: Option<History>, out: Option<Arc<()>>) -> Self {
+        Self { read: ReadConn::new(lease, out), system: history.and_then(|history| history.system) }
     }
 
     /// The name of the node that serves this connection.
@@ -85,6 +86,11 @@ impl WriteConn {
     pub async fn causal_token(&mut self) -> QueryResult<CausalToken> {
         let Written { timeline, lsn } = commit::position(self).await?.ok_or_else(uncommitted)?;
         Ok(CausalToken::new(self.system, timeline, lsn))
+    }
+
+    /// Whether the last call was lost for a cause that lies with the node.
+    pub(crate) fn lost_a_call(&self) -> bool {
+        self.read.lost_a_call()
     }
 
     /// Commits the transaction that is open, and returns its token, as far as the server tells where it is; `None` if the connection

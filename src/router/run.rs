@@ -33,7 +33,7 @@ impl<T: Freshness> ReadRequest<'_, T> {
         let mut topology = shared.topology.load_full();
         let deadline = self.deadline(&topology);
         shared.retries.count_read();
-        let wanted = self.resolved().await;
+        let wanted = self.resolved(deadline).await;
         let mut lost: Option<Arc<Node>> = None;
         loop {
             let (node, lease) = if wanted.is_nothing() {
@@ -45,8 +45,7 @@ impl<T: Freshness> ReadRequest<'_, T> {
                     taken => taken?,
                 }
             };
-            self.uses(&node, shared.topology.load().history);
-            let mut conn = ReadConn::new(lease);
+            let mut conn = ReadConn::new(lease, self.uses(&node, &shared.topology.load()));
             let (result, retryable) = tokio::select! {
                 biased;
                 // Boxed, so that the whole call is `Send` also where the error is a trait object.
@@ -97,22 +96,30 @@ impl WriteRequest<'_> {
             let topology = shared.topology.load();
             (topology.history, topology.settings.probe_timeout)
         };
-        let mut conn = WriteConn::new(lease, history);
-        let (value, token) = tokio::select! {
+        let mut conn = WriteConn::new(lease, history, None);
+        let (result, lost) = tokio::select! {
             biased;
-            result = transaction(&mut conn, write) => result?,
+            result = transaction(&mut conn, write) => (result, conn.lost_a_call()),
             () = shared.topology.deposed(&node) => {
-                return Err(Error::Lost { node: node.name.to_string() }.into());
+                (Err(Error::Lost { node: node.name.to_string() }.into()), true)
             }
         };
         drop(conn);
+        if result.is_err() && lost {
+            // It may have been committed.
+            self.uses(&node, &shared.topology.load());
+        }
+        let (value, token) = result?;
         if let Some(token) = token {
+            self.observe(token);
             return Ok((value, token));
         }
         let position = timeout(limit, node.replay.asked_after(Instant::now())).await.ok();
         let lsn = position.filter(|position| !position.in_recovery).map(|position| position.inserted);
         let (system, timeline) = history.map_or((None, None), |history| (history.system, history.timeline));
-        Ok((value, CausalToken::new(system, timeline, lsn)))
+        let token = CausalToken::new(system, timeline, lsn);
+        self.observe(token);
+        Ok((value, token))
     }
 }
 

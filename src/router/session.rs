@@ -6,12 +6,13 @@ use crate::error::Error;
 use crate::freshness::{CausalToken, History};
 use crate::replay::Position;
 use crate::retry::Retry;
-use crate::topology::Node;
+use crate::topology::{Node, Topology};
 use diesel::result::Error as QueryError;
 use diesel_async::AsyncPgConnection;
+use futures_util::future::join_all;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 /// What one user does: every read sees what the session has written, and never less than what it has read before.
@@ -48,7 +49,17 @@ pub struct Session {
 struct State {
     token: Option<CausalToken>,
     /// What was used since, of which it is not known how far it had come.
-    used: Vec<Used>,
+    uses: Vec<Use>,
+}
+
+/// The handles that the session was given to one node.
+#[derive(Debug)]
+struct Use {
+    of: Used,
+    /// Each handle that is out has a clone.
+    out: Arc<()>,
+    /// How many there were.
+    handles: u64,
 }
 
 /// A node that the session had a connection to.
@@ -57,7 +68,16 @@ struct Used {
     node: Arc<Node>,
     /// As it was known then.
     history: Option<History>,
+    /// When its server started that was known then, which tells nothing of another one.
+    started: Option<i64>,
     wrote: bool,
+}
+
+impl PartialEq for Used {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |used: &Self| (used.history, used.started, used.wrote);
+        Arc::ptr_eq(&self.node, &other.node) && parts(self) == parts(other)
+    }
 }
 
 impl Router {
@@ -85,7 +105,7 @@ impl Session {
         ReadRequest::of_session(&self.router, self)
     }
 
-    /// Asks for a connection to write with. All that is committed on it before the session is used again counts as seen.
+    /// Asks for a connection to write with. All that is committed on it counts as seen.
     pub fn write(&self) -> WriteRequest<'_> {
         WriteRequest::of_session(&self.router, self)
     }
@@ -123,70 +143,102 @@ impl Session {
             + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
         E: From<Error> + From<QueryError>,
     {
-        let (value, token) = self.router.write().run(write).await?;
-        self.observe(token);
+        let (value, _) = self.write().run(write).await?;
         Ok(value)
     }
 
     /// All that this session has seen up to now; `None` if that is nothing.
     ///
     /// The nodes that it has used since are asked where they are, all sessions of a node with one question; without such, it asks nobody.
+    /// A node that does not answer within the [probe timeout](crate::RouterBuilder::probe_timeout) holds it up no longer.
     ///
     /// # Cancel safety
     ///
     /// A dropped call changes nothing.
     pub async fn token(&self) -> Option<CausalToken> {
-        self.resolve(true).await
+        self.resolve(true, None).await
     }
 
     /// The same, but for what was only read.
     pub async fn token_of_writes(&self) -> Option<CausalToken> {
-        self.resolve(false).await
+        self.resolve(false, None).await
+    }
+
+    /// The same as [`token`](Self::token), found out by then.
+    pub(super) async fn token_by(&self, until: Instant) -> Option<CausalToken> {
+        self.resolve(true, Some(until)).await
     }
 
     /// What is known, if nobody has to be asked for more.
     pub(super) fn known(&self) -> Option<Option<CausalToken>> {
         let state = self.state();
-        state.used.is_empty().then_some(state.token)
+        state.uses.is_empty().then_some(state.token)
     }
 
-    /// The session has got a connection to this node.
-    pub(super) fn uses(&self, node: Arc<Node>, history: Option<History>, wrote: bool) {
+    /// The session gets a handle to this node, which has to keep what this returns.
+    pub(super) fn uses(&self, node: &Arc<Node>, topology: &Topology, wrote: bool) -> Arc<()> {
+        let seen = topology.seen(node).and_then(|seen| seen.view.seen.as_ref());
+        let started = seen.map(|seen| seen.identity.started);
+        let of = Used { node: Arc::clone(node), history: topology.history, started, wrote };
         let mut state = self.state();
-        let is_known =
-            |used: &Used| Arc::ptr_eq(&used.node, &node) && used.history == history && used.wrote == wrote;
-        if !state.used.iter().any(is_known) {
-            state.used.push(Used { node, history, wrote });
+        match state.uses.iter_mut().find(|known| known.of == of) {
+            Some(known) => {
+                known.handles += 1;
+                Arc::clone(&known.out)
+            }
+            None => {
+                let out = Arc::default();
+                state.uses.push(Use { of, out: Arc::clone(&out), handles: 1 });
+                out
+            }
         }
     }
 
     /// Finds out what the nodes that were used had at most, which is what they have now.
-    async fn resolve(&self, reads: bool) -> Option<CausalToken> {
-        let used: Vec<_> = self.state().used.iter().filter(|used| used.wrote || reads).cloned().collect();
-        for used in used {
-            let (token, of_primary) = self.seen_on(&used).await;
+    async fn resolve(&self, reads: bool, until: Option<Instant>) -> Option<CausalToken> {
+        let asked: Vec<_> = {
+            let state = self.state();
+            let asked = state.uses.iter().filter(|known| known.of.wrote || reads);
+            // Through a handle that is out, more may be seen than there is now.
+            asked.map(|known| (known.of.clone(), known.handles, Arc::strong_count(&known.out) == 1)).collect()
+        };
+        let asking = asked.into_iter().map(async |(used, handles, are_back)| {
+            let (token, of_primary) = self.seen_on(&used, until).await;
+            (used, handles, are_back, token, of_primary)
+        });
+        for (used, handles, are_back, token, of_primary) in join_all(asking).await {
             let mut state = self.state();
             if of_primary {
                 state.catch_up(token);
             }
             state.observe(token);
-            state
-                .used
-                .retain(|other| !(Arc::ptr_eq(&other.node, &used.node) && other.history == used.history));
+            if are_back {
+                state.uses.retain(|known| known.of != used || known.handles != handles);
+            }
         }
         self.state().token
     }
 
     /// A token of all that may have been seen on a node, and whether it is one of all that there is. When the node does not tell, the
     /// primary does, which is ahead of all others; and when nobody does, only the primary is known to have it.
-    async fn seen_on(&self, Used { node, history, .. }: &Used) -> (CausalToken, bool) {
+    async fn seen_on(&self, used: &Used, until: Option<Instant>) -> (CausalToken, bool) {
+        let Used { node, history, started, .. } = used;
         let topology = self.router.shared.topology.load_full();
         let primary = topology.primary().ok().map(|primary| &primary.node);
         let limit = topology.settings.probe_timeout;
-        let ask = async |node: &Node| timeout(limit, node.replay.asked_after(Instant::now())).await.ok();
+        let ask = async |node: &Node| {
+            let now = Instant::now();
+            let until = until.map_or(now + limit, |until| until.min(now + limit));
+            timeout_at(until, node.replay.asked_after(now)).await.ok()
+        };
         if let Some(position) = ask(node).await {
-            let is_primary = !position.in_recovery && primary.is_some_and(|primary| primary.id == node.id);
-            return (token(*history, Some(position)), is_primary);
+            if !position.in_recovery && primary.is_some_and(|primary| primary.id == node.id) {
+                return (token(topology.history, Some(position)), true);
+            }
+            // One that has begun anew may have less than what was seen.
+            if position.in_recovery && *started == Some(position.started) {
+                return (token(history.or(topology.history), Some(position)), false);
+            }
         }
         let position = match primary.filter(|primary| primary.id != node.id) {
             Some(primary) => {
@@ -197,7 +249,7 @@ impl Session {
         };
         match position {
             Some(position) => (token(topology.history, Some(position)), true),
-            None => (token(*history, None), false),
+            None => (token(history.or(topology.history), None), false),
         }
     }
 
