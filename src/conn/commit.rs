@@ -25,50 +25,63 @@ pub(crate) struct Written {
     pub(crate) lsn: Option<Lsn>,
 }
 
-/// Commits the open transaction, and says where the log stands then. `prepared`: this connection has done so before.
+/// Commits the open transaction, and says where the log stands then; `None` if the connection was lost before that was known.
 ///
 /// # Errors
 ///
-/// Diesel's, as it commits; and one if the server rolled back because a statement had failed, which Diesel takes for success.
-pub(crate) async fn commit(pg: &mut AsyncPgConnection, prepared: bool) -> QueryResult<Written> {
-    if !prepared && let Err(error) = setting(pg).await {
-        // What broke the transaction says more than that it cannot be rolled back.
-        let _ = AnsiTransactionManager::rollback_transaction(pg).await;
-        return Err(if Cause::of(&error) == Cause::Node { error } else { rolled_back() });
-    }
-    let mut committing = Committing { pg, setting: Ok(String::new()), position: None };
+/// Diesel's, as it commits; and one if the server rolled back because a statement had failed, or if a transaction inside was left
+/// open, both of which Diesel takes for success.
+pub(crate) async fn commit(pg: &mut AsyncPgConnection) -> QueryResult<Option<Written>> {
+    let mut committing = Committing { pg, answers: None };
     AnsiTransactionManager::commit_transaction(&mut committing).await?;
-    let Committing { setting, position, .. } = committing;
-    let setting = setting.map_err(|_| rolled_back())?;
-    Ok(position.map(|position| written(position, &setting)).unwrap_or_default())
+    let Answers { state, position } = committing.answers.ok_or_else(left_open)?;
+    let state = state.map_err(|_| rolled_back())?;
+    match position {
+        Ok(position) => Ok(Some(written(position, state.waits_for_commit()))),
+        Err(error) if Cause::of(&error) == Cause::Node => Ok(None),
+        Err(_) => Ok(Some(Written::default())),
+    }
 }
 
 /// Where the log stands for a session that has nothing written and not committed; for another one, `None`.
 pub(crate) async fn position(pg: &AsyncPgConnection) -> QueryResult<Option<Written>> {
-    let mut conn = pg;
-    let uncommitted = select(pg_current_xact_id_if_assigned().is_not_null()).get_result::<bool>(&mut conn);
-    let (uncommitted, (setting, position)) = join(uncommitted, join(setting(pg), ask_position(pg))).await;
-    let written = written(position?, &setting?);
-    Ok((!uncommitted?).then_some(written))
+    let (state, position) = join(state(pg), ask_position(pg)).await;
+    let State { synchronous_commit, has_written } = state?;
+    let written = written(position?, synchronous_commit != "off");
+    Ok((!has_written).then_some(written))
+}
+
+/// What a session says of itself.
+struct State {
+    synchronous_commit: String,
+    /// In the transaction that is open.
+    has_written: bool,
+}
+
+impl State {
+    /// Whether the commit of the transaction is written to the log before it is answered. Where nothing is written, this may have
+    /// been asked behind the commit, and what the transaction had set is not known.
+    fn waits_for_commit(&self) -> bool {
+        self.has_written && self.synchronous_commit != "off"
+    }
 }
 
 /// What was flushed, what was inserted, and the name of the file that this goes to.
 type Position = (PgLsn, PgLsn, String);
 
-/// A commit that was not waited for is not flushed yet, only inserted.
-fn written((flushed, inserted, file): Position, synchronous_commit: &str) -> Written {
-    let lsn = match synchronous_commit {
-        "off" => Lsn::new(inserted.0).before_page_header(),
-        _ => Lsn::new(flushed.0),
-    };
+/// A commit that was not `waited` for is not flushed yet, only inserted.
+fn written((flushed, inserted, file): Position, waited: bool) -> Written {
+    let lsn = if waited { Lsn::new(flushed.0) } else { Lsn::new(inserted.0).before_page_header() };
     // The first eight digits of a file's name.
     let timeline = file.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
     Written { timeline, lsn: Some(lsn) }
 }
 
-async fn setting(pg: &AsyncPgConnection) -> QueryResult<String> {
+async fn state(pg: &AsyncPgConnection) -> QueryResult<State> {
     let mut pg = pg;
-    select(current_setting("synchronous_commit")).get_result(&mut pg).await
+    let has_written = pg_current_xact_id_if_assigned().is_not_null();
+    let state = select((current_setting("synchronous_commit"), has_written)).get_result(&mut pg).await;
+    state.map(|(synchronous_commit, has_written)| State { synchronous_commit, has_written })
 }
 
 async fn ask_position(pg: &AsyncPgConnection) -> QueryResult<Position> {
@@ -83,21 +96,37 @@ fn rolled_back() -> Error {
     Error::DatabaseError(DatabaseErrorKind::Unknown, Box::new(text.to_owned()))
 }
 
+fn left_open() -> Error {
+    let text = "a transaction inside of it was begun and not ended: none of it was committed";
+    Error::DatabaseError(DatabaseErrorKind::Unknown, Box::new(text.to_owned()))
+}
+
+// A session's `search_path` may lead to functions of the same names.
 #[diesel::declare_sql_function]
 extern "SQL" {
+    #[sql_name = "pg_catalog.current_setting"]
     fn current_setting(name: diesel::sql_types::Text) -> diesel::sql_types::Text;
+    #[sql_name = "pg_catalog.pg_current_wal_lsn"]
     fn pg_current_wal_lsn() -> diesel::pg::sql_types::PgLsn;
+    #[sql_name = "pg_catalog.pg_current_wal_insert_lsn"]
     fn pg_current_wal_insert_lsn() -> diesel::pg::sql_types::PgLsn;
+    #[sql_name = "pg_catalog.pg_walfile_name"]
     fn pg_walfile_name(lsn: diesel::pg::sql_types::PgLsn) -> diesel::sql_types::Text;
     /// Of a type that Diesel does not have, and that nobody reads.
+    #[sql_name = "pg_catalog.pg_current_xact_id_if_assigned"]
     fn pg_current_xact_id_if_assigned() -> diesel::sql_types::Nullable<diesel::sql_types::BigInt>;
 }
 
 /// The connection as the transaction manager sees it while it commits: it sends more than it is told to.
 struct Committing<'a> {
     pg: &'a mut AsyncPgConnection,
-    setting: QueryResult<String>,
-    position: Option<Position>,
+    /// None before it has committed.
+    answers: Option<Answers>,
+}
+
+struct Answers {
+    state: QueryResult<State>,
+    position: QueryResult<Position>,
 }
 
 impl SimpleAsyncConnection for Committing<'_> {
@@ -107,11 +136,11 @@ impl SimpleAsyncConnection for Committing<'_> {
         }
         let pg = &*self.pg;
         let mut conn = pg;
-        // Sent in this order, each by its first poll.
-        let all = join3(setting(pg), conn.batch_execute(query), ask_position(pg));
-        let (setting, committed, position) = all.await;
-        self.setting = setting;
-        self.position = position.ok();
+        // Sent in this order, each by its first poll. A statement that is not prepared yet is only prepared by it: that fails as well
+        // if the transaction has.
+        let all = join3(state(pg), conn.batch_execute(query), ask_position(pg));
+        let (state, committed, position) = all.await;
+        self.answers = Some(Answers { state, position });
         committed
     }
 }

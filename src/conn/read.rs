@@ -45,8 +45,8 @@ use crate::query::{ReadOnly, Target, Token};
 // connection for a connection, and `&AsyncPgConnection` for one too; each would let writes through.
 pub struct ReadConn<F = Eventual> {
     lease: Lease,
-    /// Tells the session that it is of, if any, whether it is still there.
-    _session: Option<Arc<()>>,
+    /// Shows whoever has the others that this handle is out.
+    _out: Option<Arc<()>>,
     freshness: PhantomData<fn() -> F>,
 }
 
@@ -54,8 +54,8 @@ impl<F> ReadConn<F> {
     /// The pool must have made the session of `lease` read-only on the server, except for [`WriteConn::as_read`].
     ///
     /// [`WriteConn::as_read`]: crate::WriteConn::as_read
-    pub(crate) fn new(lease: Lease, session: Option<Arc<()>>) -> Self {
-        Self { lease, _session: session, freshness: PhantomData }
+    pub(crate) fn new(lease: Lease, out: Option<Arc<()>>) -> Self {
+        Self { lease, _out: out, freshness: PhantomData }
     }
 
     /// The name of the node that serves this connection.
@@ -66,10 +66,6 @@ impl<F> ReadConn<F> {
     /// Whether the last call was lost for a cause that another node need not have.
     pub(crate) fn lost_a_call(&self) -> bool {
         self.lease.heard().is_some_and(Cause::is_of_the_node)
-    }
-
-    pub(super) fn lease(&self) -> &Lease {
-        &self.lease
     }
 
     pub(super) fn raw(&self) -> &AsyncPgConnection {

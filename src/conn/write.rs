@@ -50,8 +50,8 @@ pub struct WriteConn {
 
 impl WriteConn {
     /// The lease must come from a pool of the primary whose sessions may write.
-    pub(crate) fn new(lease: Lease, history: Option<History>, session: Option<Arc<()>>) -> Self {
-        Self { read: ReadConn::new(lease, session), system: history.and_then(|history| history.system) }
+    pub(crate) fn new(lease: Lease, history: Option<History>, out: Option<Arc<()>>) -> Self {
+        Self { read: ReadConn::new(lease, out), system: history.and_then(|history| history.system) }
     }
 
     /// The name of the node that serves this connection.
@@ -88,15 +88,16 @@ impl WriteConn {
         Ok(CausalToken::new(self.system, timeline, lsn))
     }
 
-    /// Commits the transaction that is open, and returns its token as far as the server tells where it is.
-    pub(crate) async fn commit(&mut self) -> QueryResult<CausalToken> {
-        let prepared = self.lease().commits();
-        let Written { timeline, lsn } = commit::commit(self, prepared).await?;
-        Ok(CausalToken::new(self.system, timeline, lsn))
+    /// Whether the last call was lost for a cause that lies with the node.
+    pub(crate) fn lost_a_call(&self) -> bool {
+        self.read.lost_a_call()
     }
 
-    fn lease(&self) -> &Lease {
-        self.read.lease()
+    /// Commits the transaction that is open, and returns its token, as far as the server tells where it is; `None` if the connection
+    /// was lost before it did.
+    pub(crate) async fn commit(&mut self) -> QueryResult<Option<CausalToken>> {
+        let written = commit::commit(self).await?;
+        Ok(written.map(|Written { timeline, lsn }| CausalToken::new(self.system, timeline, lsn)))
     }
 
     /// A handle for several reads at a time on this one connection.

@@ -52,11 +52,6 @@ impl Lease {
         self.loan().connection.opened
     }
 
-    /// Whether the router has committed a transaction on this connection before.
-    pub(crate) fn commits(&self) -> bool {
-        self.loan().connection.record.commits()
-    }
-
     /// The connection gets no other user.
     pub(crate) fn condemn(&self) {
         self.loan().connection.record.condemn();

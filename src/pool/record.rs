@@ -22,8 +22,6 @@ pub(super) struct Record {
     /// Where in [`CAUSES`] that of the last error is, since calls are under way; beyond its end if there was none.
     heard: AtomicU8,
     unfit: AtomicBool,
-    /// Whether the router has committed a transaction on it.
-    commits: AtomicBool,
 }
 
 const CAUSES: [Cause; 5] =
@@ -39,7 +37,6 @@ impl Record {
             calls: AtomicU32::new(0),
             heard: AtomicU8::new(NONE),
             unfit: AtomicBool::new(false),
-            commits: AtomicBool::new(false),
         }
     }
 
@@ -107,11 +104,6 @@ impl Record {
     /// The cause of the last error that came while calls have been under way.
     pub(super) fn heard(&self) -> Option<Cause> {
         CAUSES.get(usize::from(self.heard.load(Relaxed))).copied()
-    }
-
-    /// The router is about to commit a transaction; whether it has done so before.
-    pub(super) fn commits(&self) -> bool {
-        self.commits.swap(true, Relaxed)
     }
 
     /// The connection gets no other user.

@@ -6,8 +6,7 @@ use super::session::Session;
 use super::wanted::Wanted;
 use crate::conn::{Causal, Eventual, Freshness, Latest, ReadConn, WriteConn};
 use crate::error::Error;
-use crate::freshness::{CausalToken, History};
-use crate::pool::Lease;
+use crate::freshness::CausalToken;
 use crate::topology::{Node, Topology};
 use arc_swap::Guard;
 use std::fmt;
@@ -16,7 +15,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::timeout_at;
 
 /// A request for a [`ReadConn`]: await it, or refine it first.
 ///
@@ -57,7 +55,7 @@ pub struct ReadRequest<'a, F = Eventual> {
 pub struct WriteRequest<'a> {
     pub(super) router: &'a Router,
     timeout: Option<Duration>,
-    session: Option<&'a Session>,
+    pub(super) session: Option<&'a Session>,
 }
 
 impl<'a> ReadRequest<'a> {
@@ -125,25 +123,27 @@ impl<'a, F> ReadRequest<'a, F> {
         Deadline::after(self.timeout.unwrap_or(topology.settings.checkout_timeout))
     }
 
-    /// The connection on a lease, of which the session is told, if there is one.
-    pub(super) fn conn(&self, node: &Arc<Node>, lease: Lease, history: Option<History>) -> ReadConn<F> {
-        ReadConn::new(lease, self.session.map(|session| session.uses(node, history, false)))
+    /// Tells the session, if there is one; the handle has to keep what it says.
+    pub(super) fn uses(&self, node: &Arc<Node>, topology: &Topology) -> Option<Arc<()>> {
+        self.session.map(|session| session.uses(node, topology, false))
     }
 
     /// What is wanted, with what a session has seen, if that is known.
     fn known(&self) -> Option<Wanted> {
         match self.session {
-            Some(session) => Some(Wanted { after: session.known()?, ..self.wanted }),
-            None => Some(self.wanted),
+            // On the primary there is nothing to compare it with.
+            Some(session) if !self.wanted.latest => Some(Wanted { after: session.known()?, ..self.wanted }),
+            _ => Some(self.wanted),
         }
     }
 
-    /// The same, if need be by asking. What nobody tells in time, only the primary is known to have.
+    /// The same, if need be by asking.
     pub(super) async fn resolved(&self, deadline: Deadline) -> Wanted {
-        let Some(session) = self.session else { return self.wanted };
-        match timeout_at(deadline.at, session.token()).await {
-            Ok(after) => Wanted { after, ..self.wanted },
-            Err(_) => Wanted { latest: true, ..self.wanted },
+        match self.session {
+            Some(session) if !self.wanted.latest => {
+                Wanted { after: session.token_by(deadline.at).await, ..self.wanted }
+            }
+            _ => self.wanted,
         }
     }
 }
@@ -178,16 +178,16 @@ impl WriteRequest<'_> {
         Deadline::after(self.timeout.unwrap_or(topology.settings.checkout_timeout))
     }
 
-    /// The connection on a lease, of which the session is told, if there is one.
-    fn conn(&self, node: &Arc<Node>, lease: Lease, history: Option<History>) -> WriteConn {
-        let session = self.session.map(|session| session.uses(node, history, true));
-        WriteConn::new(lease, history, session)
-    }
-
-    pub(super) fn committed(&self, token: CausalToken) {
+    /// Tells the session, if there is one, what was committed.
+    pub(super) fn observe(&self, token: CausalToken) {
         if let Some(session) = self.session {
             session.observe(token);
         }
+    }
+
+    /// Tells the session, if there is one; the handle has to keep what it says.
+    pub(super) fn uses(&self, node: &Arc<Node>, topology: &Topology) -> Option<Arc<()>> {
+        self.session.map(|session| session.uses(node, topology, true))
     }
 }
 
@@ -225,26 +225,26 @@ impl<F: Freshness> Future for ReadFuture<'_, F> {
             if known.is_none_or(|wanted| !wanted.is_nothing()) {
                 let fresh = known.and_then(|wanted| shared.try_fresh(&topology, &wanted));
                 if let Some((node, lease)) = fresh {
-                    return Poll::Ready(Ok(request.conn(&node, lease, topology.history)));
+                    return Poll::Ready(Ok(ReadConn::new(lease, request.uses(&node, &topology))));
                 }
                 let deadline = request.deadline(&topology);
                 self.0 = Progress::Waiting(Box::pin(async move {
-                    let (node, lease) =
-                        shared.read_fresh(request.resolved(deadline).await, None, deadline).await?;
-                    Ok(request.conn(&node, lease, shared.topology.load().history))
+                    let wanted = request.resolved(deadline).await;
+                    let (node, lease) = shared.read_fresh(wanted, None, deadline).await?;
+                    Ok(ReadConn::new(lease, request.uses(&node, &shared.topology.load())))
                 }));
             } else {
                 let first = topology.near().pick(&*topology.settings.strategy);
                 let lease = first.and_then(|node| node.reads.try_checkout());
                 if let (Some(node), Some(lease)) = (first, lease) {
-                    return Poll::Ready(Ok(request.conn(node, lease, topology.history)));
+                    return Poll::Ready(Ok(ReadConn::new(lease, request.uses(node, &topology))));
                 }
                 let first = first.cloned();
                 let topology = Guard::into_inner(topology);
                 self.0 = Progress::Waiting(Box::pin(async move {
                     let deadline = request.deadline(&topology);
                     let (node, lease) = shared.read(topology, first, None, deadline).await?;
-                    Ok(request.conn(&node, lease, shared.topology.load().history))
+                    Ok(ReadConn::new(lease, request.uses(&node, &shared.topology.load())))
                 }));
             }
         }
@@ -264,12 +264,15 @@ impl Future for WriteFuture<'_> {
             let lease = primary.and_then(|primary| primary.writes.try_checkout());
             let lease = lease.filter(|lease| !lease.opened().on_standby);
             if let (Some(primary), Some(lease)) = (primary, lease) {
-                return Poll::Ready(Ok(request.conn(&primary.node, lease, topology.history)));
+                let out = request.uses(&primary.node, &topology);
+                return Poll::Ready(Ok(WriteConn::new(lease, topology.history, out)));
             }
             let deadline = request.deadline(&topology);
             self.0 = Progress::Waiting(Box::pin(async move {
                 let (node, lease) = shared.on_primary(deadline, |primary| &primary.writes).await?;
-                Ok(request.conn(&node, lease, shared.topology.load().history))
+                let topology = shared.topology.load();
+                let out = request.uses(&node, &topology);
+                Ok(WriteConn::new(lease, topology.history, out))
             }));
         }
         let Progress::Waiting(answer) = &mut self.0 else { unreachable!("it waits from here on") };

@@ -45,7 +45,7 @@ impl<T: Freshness> ReadRequest<'_, T> {
                     taken => taken?,
                 }
             };
-            let mut conn = self.conn(&node, lease, shared.topology.load().history);
+            let mut conn = ReadConn::new(lease, self.uses(&node, &shared.topology.load()));
             let (result, retryable) = tokio::select! {
                 biased;
                 // Boxed, so that the whole call is `Send` also where the error is a trait object.
@@ -92,27 +92,33 @@ impl WriteRequest<'_> {
         let shared = &*self.router.shared;
         let deadline = self.deadline(&shared.topology.load());
         let (node, lease) = shared.on_primary(deadline, |primary| &primary.writes).await?;
-        let mut conn = WriteConn::new(lease, shared.topology.load().history, None);
-        let (value, token) = tokio::select! {
+        let (history, limit) = {
+            let topology = shared.topology.load();
+            (topology.history, topology.settings.probe_timeout)
+        };
+        let mut conn = WriteConn::new(lease, history, None);
+        let (result, lost) = tokio::select! {
             biased;
-            result = transaction(&mut conn, write) => result?,
+            result = transaction(&mut conn, write) => (result, conn.lost_a_call()),
             () = shared.topology.deposed(&node) => {
-                return Err(Error::Lost { node: node.name.to_string() }.into());
+                (Err(Error::Lost { node: node.name.to_string() }.into()), true)
             }
         };
         drop(conn);
-        let token = match token.lsn() {
-            Some(_) => token,
-            // The connection broke behind the commit.
-            None => {
-                let limit = shared.topology.load().settings.probe_timeout;
-                let position = timeout(limit, node.replay.asked_after(Instant::now())).await.ok();
-                let position = position.filter(|position| !position.in_recovery);
-                let timeline = token.timeline().or_else(|| shared.topology.load().history?.timeline);
-                CausalToken::new(token.system(), timeline, position.map(|position| position.inserted))
-            }
-        };
-        self.committed(token);
+        if result.is_err() && lost {
+            // It may have been committed.
+            self.uses(&node, &shared.topology.load());
+        }
+        let (value, token) = result?;
+        if let Some(token) = token {
+            self.observe(token);
+            return Ok((value, token));
+        }
+        let position = timeout(limit, node.replay.asked_after(Instant::now())).await.ok();
+        let lsn = position.filter(|position| !position.in_recovery).map(|position| position.inserted);
+        let (system, timeline) = history.map_or((None, None), |history| (history.system, history.timeline));
+        let token = CausalToken::new(system, timeline, lsn);
+        self.observe(token);
         Ok((value, token))
     }
 }
@@ -212,7 +218,7 @@ impl Router {
     }
 }
 
-async fn transaction<R, E, F>(conn: &mut WriteConn, write: F) -> Result<(R, CausalToken), E>
+async fn transaction<R, E, F>(conn: &mut WriteConn, write: F) -> Result<(R, Option<CausalToken>), E>
 where
     for<'r> F: AsyncFnOnce(&'r mut AsyncPgConnection) -> Result<R, E>
         + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,

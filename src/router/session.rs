@@ -6,12 +6,13 @@ use crate::error::Error;
 use crate::freshness::{CausalToken, History};
 use crate::replay::Position;
 use crate::retry::Retry;
-use crate::topology::Node;
+use crate::topology::{Node, Topology};
 use diesel::result::Error as QueryError;
 use diesel_async::AsyncPgConnection;
+use futures_util::future::join_all;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use tokio::time::{Instant, timeout};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 /// What one user does: every read sees what the session has written, and never less than what it has read before.
@@ -50,18 +51,35 @@ struct State {
     /// The same, but for what was only read.
     of_writes: Option<CausalToken>,
     /// What was used since, of which it is not known how far it had come.
-    used: Vec<Used>,
+    uses: Vec<Use>,
 }
 
-/// A node that the session had a connection to, or has.
+/// The handles that the session was given to one node.
+#[derive(Debug)]
+struct Use {
+    of: Used,
+    /// Each handle that is out has a clone.
+    out: Arc<()>,
+    /// How many there were.
+    handles: u64,
+}
+
+/// A node that the session had a connection to.
 #[derive(Debug, Clone)]
 struct Used {
     node: Arc<Node>,
     /// As it was known then.
     history: Option<History>,
+    /// When its server started that was known then, which tells nothing of another one.
+    started: Option<i64>,
     wrote: bool,
-    /// Gone with the connection. Until then, more can be seen on it.
-    by: Weak<()>,
+}
+
+impl PartialEq for Used {
+    fn eq(&self, other: &Self) -> bool {
+        let parts = |used: &Self| (used.history, used.started, used.wrote);
+        Arc::ptr_eq(&self.node, &other.node) && parts(self) == parts(other)
+    }
 }
 
 impl Router {
@@ -90,7 +108,7 @@ impl Session {
     /// counts as seen, also on connections that it has got before.
     pub fn forget(&self) {
         let mut state = self.state();
-        state.used.retain(Used::goes_on);
+        state.uses.retain(Use::goes_on);
         (state.token, state.of_writes) = (None, None);
     }
 
@@ -99,7 +117,7 @@ impl Session {
         ReadRequest::of_session(&self.router, self)
     }
 
-    /// Asks for a connection to write with. All that has been committed on it counts as seen.
+    /// Asks for a connection to write with. All that is committed on it counts as seen.
     pub fn write(&self) -> WriteRequest<'_> {
         WriteRequest::of_session(&self.router, self)
     }
@@ -144,69 +162,100 @@ impl Session {
     /// All that this session has seen up to now; `None` if that is nothing.
     ///
     /// The nodes that it has used since are asked where they are, all sessions of a node with one question; without such, it asks nobody.
+    /// A node that does not answer within the [probe timeout](crate::RouterBuilder::probe_timeout) holds it up no longer.
     ///
     /// # Cancel safety
     ///
     /// A dropped call changes nothing.
     pub async fn token(&self) -> Option<CausalToken> {
-        self.resolve(true).await;
+        self.resolve(true, None).await;
         self.state().token
     }
 
     /// The same, but for what was only read.
     pub async fn token_of_writes(&self) -> Option<CausalToken> {
-        self.resolve(false).await;
+        self.resolve(false, None).await;
         self.state().of_writes
+    }
+
+    /// The same as [`token`](Self::token), found out by then.
+    pub(super) async fn token_by(&self, until: Instant) -> Option<CausalToken> {
+        self.resolve(true, Some(until)).await;
+        self.state().token
     }
 
     /// What is known, if nobody has to be asked for more.
     pub(crate) fn known(&self) -> Option<Option<CausalToken>> {
         let state = self.state();
-        state.used.is_empty().then_some(state.token)
+        state.uses.is_empty().then_some(state.token)
     }
 
-    /// The session has got a connection to this node, which has to keep what this returns.
-    pub(super) fn uses(&self, node: &Arc<Node>, history: Option<History>, wrote: bool) -> Arc<()> {
-        let by = Arc::new(());
-        let used = Used { node: Arc::clone(node), history, wrote, by: Arc::downgrade(&by) };
+    /// The session gets a handle to this node, which has to keep what this returns.
+    pub(super) fn uses(&self, node: &Arc<Node>, topology: &Topology, wrote: bool) -> Arc<()> {
+        let seen = topology.seen(node).and_then(|seen| seen.view.seen.as_ref());
+        let started = seen.map(|seen| seen.identity.started);
+        let of = Used { node: Arc::clone(node), history: topology.history, started, wrote };
         let mut state = self.state();
-        state.used.retain(|before| before.goes_on() || !before.is_of(&used) || before.wrote != wrote);
-        state.used.push(used);
-        by
+        match state.uses.iter_mut().find(|known| known.of == of) {
+            Some(known) => {
+                known.handles += 1;
+                Arc::clone(&known.out)
+            }
+            None => {
+                let out = Arc::default();
+                state.uses.push(Use { of, out: Arc::clone(&out), handles: 1 });
+                out
+            }
+        }
     }
 
     /// Finds out what the nodes that were used had at most, which is what they have now.
-    async fn resolve(&self, reads: bool) {
-        let used: Vec<_> = self.state().used.iter().filter(|used| used.wrote || reads).cloned().collect();
-        // Before they are asked: a connection that goes on may show more than its node has when it answers.
-        let over: Vec<_> = used.iter().filter(|used| !used.goes_on()).map(|used| used.by.clone()).collect();
-        for (i, one) in used.iter().enumerate() {
-            if used[..i].iter().any(|before| before.is_of(one)) {
-                continue;
-            }
-            let (token, of_primary) = self.seen_on(one).await;
+    async fn resolve(&self, reads: bool, until: Option<Instant>) {
+        let asked: Vec<_> = {
+            let state = self.state();
+            let asked = state.uses.iter().filter(|known| known.of.wrote || reads);
+            // Through a handle that is out, more may be seen than there is now.
+            asked.map(|known| (known.of.clone(), known.handles, !known.goes_on())).collect()
+        };
+        let asking = asked.into_iter().map(async |(used, handles, are_back)| {
+            let (token, of_primary) = self.seen_on(&used, until).await;
+            (used, handles, are_back, token, of_primary)
+        });
+        for (used, handles, are_back, token, of_primary) in join_all(asking).await {
             let mut state = self.state();
             if of_primary {
                 state.catch_up(token);
             }
-            match used.iter().any(|other| other.wrote && other.is_of(one)) {
+            match used.wrote {
                 true => state.observe(token),
                 false => state.token = Some(later(state.token, token)),
             }
-            state.used.retain(|other| !(other.is_of(one) && over.iter().any(|by| by.ptr_eq(&other.by))));
+            if are_back {
+                state.uses.retain(|known| known.of != used || known.handles != handles);
+            }
         }
     }
 
     /// A token of all that may have been seen on a node, and whether it is one of all that there is. When the node does not tell, the
     /// primary does, which is ahead of all others; and when nobody does, only the primary is known to have it.
-    async fn seen_on(&self, Used { node, history, .. }: &Used) -> (CausalToken, bool) {
+    async fn seen_on(&self, used: &Used, until: Option<Instant>) -> (CausalToken, bool) {
+        let Used { node, history, started, .. } = used;
         let topology = self.router.shared.topology.load_full();
         let primary = topology.primary().ok().map(|primary| &primary.node);
         let limit = topology.settings.probe_timeout;
-        let ask = async |node: &Node| timeout(limit, node.replay.asked_after(Instant::now())).await.ok();
+        let ask = async |node: &Node| {
+            let now = Instant::now();
+            let until = until.map_or(now + limit, |until| until.min(now + limit));
+            timeout_at(until, node.replay.asked_after(now)).await.ok()
+        };
         if let Some(position) = ask(node).await {
-            let is_primary = !position.in_recovery && primary.is_some_and(|primary| primary.id == node.id);
-            return (token(*history, Some(position)), is_primary);
+            if !position.in_recovery && primary.is_some_and(|primary| primary.id == node.id) {
+                return (token(topology.history, Some(position)), true);
+            }
+            // One that has begun anew may have less than what was seen.
+            if position.in_recovery && *started == Some(position.started) {
+                return (token(history.or(topology.history), Some(position)), false);
+            }
         }
         let position = match primary.filter(|primary| primary.id != node.id) {
             Some(primary) => {
@@ -217,7 +266,7 @@ impl Session {
         };
         match position {
             Some(position) => (token(topology.history, Some(position)), true),
-            None => (token(*history, None), false),
+            None => (token(history.or(topology.history), None), false),
         }
     }
 
@@ -227,14 +276,10 @@ impl Session {
     }
 }
 
-impl Used {
+impl Use {
+    /// Whether a handle is out.
     fn goes_on(&self) -> bool {
-        self.by.strong_count() > 0
-    }
-
-    /// Whether one question tells of both.
-    fn is_of(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.node, &other.node) && self.history == other.history
+        Arc::strong_count(&self.out) > 1
     }
 }
 

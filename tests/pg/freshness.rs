@@ -1,5 +1,8 @@
 //! Reads that see what was just written, on real replicas that are held back and let go.
 
+mod commits;
+mod sessions;
+
 use crate::support::{self, notes, status, until, until_async};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
