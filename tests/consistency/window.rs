@@ -1,0 +1,233 @@
+//! One window of a user: it does one thing after the other, as fast as the service answers.
+
+use crate::connection::{Connection, Failure};
+use crate::history::History;
+use crate::http::Answer;
+use crate::operation::{Operation, Outcome};
+use crate::report::{Report, Served};
+use crate::schedule::stream;
+use crate::user::{Begun, Exchange, Tokens, User};
+use crate::world::{Era, World};
+use hyper::header::SET_COOKIE;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+const HEADER: &str = "x-causal-token";
+const COOKIE: &str = "causal_token";
+
+pub struct Window {
+    name: String,
+    world: Arc<World>,
+    user: Arc<User>,
+    rng: StdRng,
+    /// The greatest that this window was given, gone after a reload.
+    token: Option<String>,
+    /// One to each service.
+    connections: Vec<Connection>,
+    turn: usize,
+    keys: u64,
+    /// Sent, and nobody knows what became of it.
+    unanswered: Option<(Arc<Era>, Operation)>,
+    report: Report,
+}
+
+impl Window {
+    pub fn new(world: &Arc<World>, user: &Arc<User>, number: usize, seed: u64) -> Self {
+        Self {
+            name: format!("{} in window {number}", user.asker.word),
+            world: Arc::clone(world),
+            user: Arc::clone(user),
+            rng: stream(seed, 1000 + number as u64),
+            token: None,
+            connections: Vec::new(),
+            turn: number,
+            keys: 0,
+            unanswered: None,
+            report: Report::default(),
+        }
+    }
+
+    /// Until it is told to stop.
+    pub async fn run(mut self, stopped: impl Fn() -> bool) -> Report {
+        while !stopped() {
+            self.step().await;
+        }
+        self.report
+    }
+
+    async fn step(&mut self) {
+        if self.rng.random_bool(0.01) {
+            self.token = None;
+            self.connections.clear();
+        }
+        let user = Arc::clone(&self.user);
+        let (begun, operation) = user.begin(self.world.era(), |era, history| self.choose(era, history));
+        let sent = begun.token.clone().max(self.token.clone());
+        let (at, started) = (self.world.now(), Instant::now());
+        self.turn += 1;
+        let service = self.world.service_of(self.turn);
+        let answer = self.ask(service, &operation, sent.as_deref()).await;
+        let took = started.elapsed();
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.connections.retain(|connection| !connection.leads_to(service));
+                return self.failed(begun, operation, &error.to_string());
+            }
+        };
+        let served_by = answer.header("x-served-by").unwrap_or_default().to_owned();
+        let received = self.token_of(&answer);
+        let exchange = Arc::new(Exchange {
+            at,
+            took,
+            window: self.name.clone(),
+            operation: format!("{operation:?}"),
+            service,
+            served_by,
+            sent,
+            received,
+        });
+        let outcome = operation.outcome(&user.asker, &begun.era.rooms(), &answer);
+        if user.tokens == Tokens::Header && self.token < exchange.received {
+            self.token.clone_from(&exchange.received);
+        }
+        let wrote = matches!(outcome, Outcome::Wrote(_));
+        if let Outcome::Wrote(crate::history::Fact::Room(room)) = &outcome {
+            begun.era.founded(*room);
+        }
+        let unknown = matches!(outcome, Outcome::Unknown);
+        let violations = user.end(&begun, outcome, &exchange);
+        if unknown {
+            let text = format!("{} {}", answer.status, answer.text);
+            return self.failed(begun, operation, &text);
+        }
+        let served = Served { took, by_primary: self.world.is_primary(&exchange.served_by) };
+        self.report.served(operation.writes(), served);
+        if user.tokens != Tokens::None {
+            self.report.token(wrote, exchange.received.as_deref());
+        }
+        for violation in violations {
+            let evidence = match self.report.is_curious() {
+                true => self.evidence(&exchange).await,
+                false => String::new(),
+            };
+            self.report.violated(&violation, &exchange, evidence);
+        }
+    }
+
+    /// What is done next. Four of five are reads.
+    fn choose(&mut self, era: &Arc<Era>, history: &History<Arc<Exchange>>) -> Operation {
+        if let Some((of, operation)) = self.unanswered.take()
+            && Arc::ptr_eq(&of, era)
+        {
+            return operation;
+        }
+        if era.wants_room() {
+            let key = self.key();
+            return Operation::FoundRoom { name: format!("{} {key}", self.name) };
+        }
+        let rooms = era.rooms();
+        let Some(&room) = rooms.choose(&mut self.rng) else { return Operation::Rooms };
+        let limit = *[10, 20, 100].choose(&mut self.rng).unwrap();
+        match self.rng.random_range(0..100) {
+            0 => {
+                let key = self.key();
+                Operation::SignUp { name: format!("{}-{key}", self.user.asker.word) }
+            }
+            1..16 => Operation::Post { room, key: self.key() },
+            16..20 => match history.newest(room) {
+                Some(message) => Operation::MarkRead { room, message },
+                None => Operation::Rooms,
+            },
+            20..60 => Operation::History { room, before: None, limit },
+            60..70 => {
+                let before = history.one_of(room, self.rng.random());
+                Operation::History { room, before, limit }
+            }
+            70..80 => Operation::Search { room, limit },
+            80..85 => match history.user() {
+                Some(name) => Operation::FindUser { name: name.to_owned() },
+                None => Operation::Rooms,
+            },
+            _ => Operation::Rooms,
+        }
+    }
+
+    /// Unique among all that this window sends.
+    fn key(&mut self) -> String {
+        self.keys += 1;
+        format!("{}-{}", self.turn, self.keys)
+    }
+
+    async fn ask(
+        &mut self,
+        service: SocketAddr,
+        operation: &Operation,
+        token: Option<&str>,
+    ) -> Result<Answer, Failure> {
+        let place = match self.connections.iter().position(|connection| connection.leads_to(service)) {
+            Some(place) => place,
+            None => {
+                self.connections.push(Connection::open(service).await?);
+                self.connections.len() - 1
+            }
+        };
+        let (method, path, body) = operation.request(&self.user.asker);
+        let cookie = token.map(|token| format!("{COOKIE}={token}"));
+        let header = match self.user.tokens {
+            Tokens::None => None,
+            Tokens::Header => token.map(|token| (HEADER, token)),
+            Tokens::Cookie => cookie.as_deref().map(|cookie| ("cookie", cookie)),
+        };
+        self.connections[place].send(method, &path, header, body).await
+    }
+
+    fn token_of(&self, answer: &Answer) -> Option<String> {
+        match self.user.tokens {
+            Tokens::None => None,
+            Tokens::Header => answer.header(HEADER).map(str::to_owned),
+            Tokens::Cookie => {
+                let cookies = answer.headers.get_all(SET_COOKIE).iter().filter_map(|text| text.to_str().ok());
+                let mut values = cookies.filter_map(|text| text.strip_prefix(COOKIE)?.strip_prefix('='));
+                values.next().map(|text| text.split(';').next().unwrap_or_default().to_owned())
+            }
+        }
+    }
+
+    /// A write may have been done all the same. A message is sent again, which does not post it twice.
+    fn failed(&mut self, begun: Begun, operation: Operation, why: &str) {
+        self.report.failed(operation.writes(), why);
+        match operation {
+            Operation::FoundRoom { .. } => begun.era.was_not_founded(),
+            Operation::Post { .. } => self.unanswered = Some((begun.era, operation)),
+            _ => {}
+        }
+    }
+
+    /// What there is to see of it now.
+    async fn evidence(&self, exchange: &Exchange) -> String {
+        let mut evidence = String::new();
+        for node in self.world.cluster.nodes() {
+            let position = node.position().await;
+            let name = crate::service::name_of(node);
+            evidence.push_str(&format!("\n      now {name}: {position:?}"));
+        }
+        for service in [self.world.service_of(0), self.world.service_of(1)] {
+            let said = async {
+                Connection::open(service).await?.send(hyper::Method::GET, "/api/status", None, None).await
+            };
+            let said = said.await.map_or_else(|error| error.to_string(), |answer| answer.text);
+            evidence.push_str(&format!("\n      now the service {service}: {said}"));
+        }
+        evidence.push_str(&format!(
+            "\n      now it is {:.3?}, the read began {:.3?}",
+            self.world.now(),
+            exchange.at
+        ));
+        evidence
+    }
+}
