@@ -187,6 +187,8 @@
 //! There is no TLS yet: a URL that asks for it is refused, never served in plain text. What was written a moment ago may not be on a
 //! replica yet: read on the [`WriteConn`] where it must be. This crate follows promotions; it makes none.
 
+#[cfg(feature = "axum")]
+pub mod axum;
 mod balance;
 mod config;
 mod conn;
@@ -207,6 +209,8 @@ mod retry;
 mod router;
 mod status;
 mod topology;
+#[cfg(feature = "tower")]
+pub mod tower;
 mod traffic;
 
 /// The version of `rand` in the signature of [`Strategy::pick`].

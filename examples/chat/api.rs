@@ -14,6 +14,11 @@
 //! | `GET /healthz` | 200 as long as the process lives |
 //!
 //! `limit` is 1 to 100 (50). A request has at most 64 KiB and 10 seconds. The lengths of texts: [`crate::text`].
+//!
+//! Who writes sees it in the next read, and nobody sees less than before, whichever node answers. For that, answers that used
+//! the database carry a token in the header `x-causal-token`: the client sends the one whose text is the greatest along with its
+//! next request. When an answer has a smaller one than the request had, the service has dropped the old one, and so should the
+//! client. Clients that keep cookies need to do nothing: after a write the cookie `causal_token` holds its token for an hour.
 
 mod messages;
 mod rooms;
@@ -29,7 +34,7 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use diesel_replicas::Router;
+use diesel_replicas::{Router, TokenKeys};
 
 use crate::error::ApiError;
 use crate::{db, page};
@@ -61,7 +66,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest message fits even with every character written as an escape of twelve bytes.
 const MAX_BODY: usize = 64 * 1024;
 
-pub fn service(app: App) -> axum::Router {
+pub fn service(app: App, keys: TokenKeys) -> axum::Router {
+    let causal = middleware::from_fn_with_state((app.router.clone(), keys), crate::stub::causal);
     axum::Router::new()
         .route("/api/users", post(users::create).get(users::list))
         .route("/api/rooms", post(rooms::create).get(rooms::list))
@@ -78,6 +84,7 @@ pub fn service(app: App) -> axum::Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(end_in_time))
         .layer(middleware::from_fn(db::name_node))
+        .layer(causal)
         .with_state(app)
 }
 

@@ -8,41 +8,50 @@ use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
-use diesel_replicas::{ReadConn, ReadFn, Router, WriteConn};
+use diesel_replicas::{Causal, ReadConn, ReadFn, Session, WriteConn};
 
 use crate::api::App;
 use crate::error::ApiError;
 
-/// Hands a request its connections.
+/// Hands a request its connections, to nodes that show all that its client has seen and written before.
 ///
 /// It is asked for a connection once the request has been read and checked, so that a slow client holds none.
 pub struct Db {
-    router: Router,
+    session: Session,
     migrated: bool,
     served_by: ServedBy,
 }
 
 impl Db {
-    /// Runs `read` on a healthy replica, and once more on another node if the first one is lost under it. What writes does not
+    /// Runs `read` on a replica as a rule, and once more on another node if the first one is lost under it. What writes does not
     /// compile in it.
     pub async fn read<R, F>(&self, read: F) -> Result<R, ApiError>
     where
-        for<'r> F:
-            AsyncFn(&'r mut ReadConn) -> Result<R, ApiError> + ReadFn<&'r mut ReadConn, Result<R, ApiError>>,
+        for<'r> F: AsyncFn(&'r mut ReadConn<Causal>) -> Result<R, ApiError>
+            + ReadFn<&'r mut ReadConn<Causal>, Result<R, ApiError>>,
     {
         self.check_schema()?;
-        self.router
-            .with_read(async |conn| {
-                self.served_by.note(conn.node());
-                read(conn).await
-            })
-            .await
+        let attempt = async || {
+            self.session
+                .with_read(async |conn| {
+                    self.served_by.note(conn.node());
+                    read(conn).await
+                })
+                .await
+        };
+        match attempt().await {
+            Err(ApiError::InvalidToken) => {
+                self.session.forget();
+                attempt().await
+            }
+            outcome => outcome,
+        }
     }
 
-    /// A connection to the primary.
+    /// A connection to the primary. What is committed on it is in the client's next read.
     pub async fn write(&self) -> Result<WriteConn, ApiError> {
         self.check_schema()?;
-        let conn = self.router.write().await?;
+        let conn = self.session.write().await?;
         self.served_by.note(conn.node());
         Ok(conn)
     }
@@ -57,7 +66,8 @@ impl FromRequestParts<App> for Db {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
         let served_by = parts.extensions.get_or_insert_default::<ServedBy>().clone();
-        Ok(Self { router: app.router.clone(), migrated: app.migrated.is_done(), served_by })
+        let session = parts.extensions.get::<Session>().cloned().unwrap_or_else(|| app.router.session());
+        Ok(Self { session, migrated: app.migrated.is_done(), served_by })
     }
 }
 

@@ -16,6 +16,8 @@ pub enum ApiError {
     Unavailable(&'static str),
     /// The node that served was lost meanwhile. Another one may do what only reads.
     Lost,
+    /// What the client has seen is not of this database. Without its token it can be served.
+    InvalidToken,
     /// Our fault. The cause is for the log, not for the client.
     Internal,
 }
@@ -47,6 +49,9 @@ impl IntoResponse for ApiError {
             Self::Refused(status, message) => answer(status, &message),
             Self::Unavailable(message) => unavailable(message),
             Self::Lost => unavailable("the database node was lost, try again"),
+            Self::InvalidToken => {
+                unavailable("the causal token is not of this database, try again without it")
+            }
             Self::Internal => answer(StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
         }
     }
@@ -64,6 +69,7 @@ impl From<RouterError> for ApiError {
     fn from(error: RouterError) -> Self {
         tracing::warn!(%error, "the router could not serve");
         match error {
+            _ if error.is_invalid_token() => Self::InvalidToken,
             RouterError::Lost { .. } => Self::Lost,
             RouterError::NoPrimary { .. } => Self::NO_PRIMARY,
             _ => Self::Unavailable("no database node can serve this right now"),

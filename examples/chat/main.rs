@@ -5,6 +5,7 @@
 //! | variable | is |
 //! |---|---|
 //! | `CHAT_ADDR` | where to listen: `127.0.0.1:3000` |
+//! | `CHAT_TOKEN_KEY` | signs what clients have seen: 32 random bytes or more, the same for all instances; without it a key of this process |
 //! | `DATABASE_URL` | the primary; without it the service starts a cluster of its own |
 //! | `DB_READ_REPLICA_URLS` | its replicas, separated by commas; they serve with `DB_READ_REPLICAS_ENABLED=true` |
 //! | the other `DB_*` | how to route: see [`diesel_replicas::Config::from_env`] |
@@ -25,6 +26,7 @@ mod page;
 mod queries;
 mod schema;
 mod stop;
+mod stub;
 mod text;
 
 use std::error::Error;
@@ -33,6 +35,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use diesel_replicas::{TokenKeys, rand};
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
 
@@ -61,6 +64,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn Error>> {
     let stop = Stop::on_signals()?;
+    let keys = token_keys()?;
     let listener = listen().await?;
     let address = listener.local_addr()?;
 
@@ -71,7 +75,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     println!("chat on http://{address}");
     println!("{}", database.describe());
 
-    let outcome = serve(listener, &database, stop).await;
+    let outcome = serve(listener, &database, keys, stop).await;
     database.close().await;
     outcome.map_err(Into::into)
 }
@@ -89,14 +93,29 @@ async fn listen() -> Result<TcpListener, String> {
         .map_err(|error| format!("cannot listen on {address}: {error} (set CHAT_ADDR to listen elsewhere)"))
 }
 
+fn token_keys() -> Result<TokenKeys, String> {
+    match std::env::var("CHAT_TOKEN_KEY") {
+        Ok(key) => TokenKeys::new(key).map_err(|error| format!("CHAT_TOKEN_KEY: {error}")),
+        Err(_) => {
+            println!("CHAT_TOKEN_KEY is not set: only this process knows what its clients have seen");
+            TokenKeys::new(rand::random::<[u8; 32]>()).map_err(|error| error.to_string())
+        }
+    }
+}
+
 /// Answers from the start, while the schema is still on its way: until then the API says 503.
-async fn serve(listener: TcpListener, database: &Database, stop: Stop) -> std::io::Result<()> {
+async fn serve(
+    listener: TcpListener,
+    database: &Database,
+    keys: TokenKeys,
+    stop: Stop,
+) -> std::io::Result<()> {
     let migrated = Migrated::default();
     let app = App { router: database.router().clone(), migrated: migrated.clone() };
     let migration = tokio::spawn(database::migrate(app.router.clone(), migrated));
 
     let draining = stop.clone();
-    let server = axum::serve(listener, api::service(app))
+    let server = axum::serve(listener, api::service(app, keys))
         .with_graceful_shutdown(async move { draining.requested().await });
     let outcome = tokio::select! {
         outcome = server => outcome,

@@ -36,6 +36,8 @@ const FILES: &[(&str, &str)] = files![
     "rooms.css",
     "rooms.js",
     "search.js",
+    "storage.js",
+    "token.js",
     "trouble.js",
 ];
 

@@ -180,6 +180,12 @@ impl WriteRequest<'_> {
             session.uses(Arc::clone(node), history, true);
         }
     }
+
+    pub(super) fn committed(&self, token: CausalToken) {
+        if let Some(session) = self.session {
+            session.observe(token);
+        }
+    }
 }
 
 impl<'a> IntoFuture for WriteRequest<'a> {

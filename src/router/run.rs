@@ -98,15 +98,19 @@ impl WriteRequest<'_> {
             }
         };
         drop(conn);
-        if token.lsn().is_some() {
-            return Ok((value, token));
-        }
-        // The connection broke behind the commit.
-        let limit = shared.topology.load().settings.probe_timeout;
-        let position = timeout(limit, node.replay.asked_after(Instant::now())).await.ok();
-        let lsn = position.filter(|position| !position.in_recovery).map(|position| position.inserted);
-        let timeline = token.timeline().or_else(|| shared.topology.load().history?.timeline);
-        Ok((value, CausalToken::new(token.system(), timeline, lsn)))
+        let token = match token.lsn() {
+            Some(_) => token,
+            // The connection broke behind the commit.
+            None => {
+                let limit = shared.topology.load().settings.probe_timeout;
+                let position = timeout(limit, node.replay.asked_after(Instant::now())).await.ok();
+                let position = position.filter(|position| !position.in_recovery);
+                let timeline = token.timeline().or_else(|| shared.topology.load().history?.timeline);
+                CausalToken::new(token.system(), timeline, position.map(|position| position.inserted))
+            }
+        };
+        self.committed(token);
+        Ok((value, token))
     }
 }
 

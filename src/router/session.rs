@@ -47,6 +47,8 @@ pub struct Session {
 #[derive(Debug, Default)]
 struct State {
     token: Option<CausalToken>,
+    /// The same, but for what was only read.
+    of_writes: Option<CausalToken>,
     /// What was used since, of which it is not known how far it had come.
     used: Vec<Used>,
 }
@@ -64,6 +66,13 @@ impl Router {
     /// A session that has seen nothing yet.
     pub fn session(&self) -> Session {
         Session { router: self.clone(), state: Arc::default() }
+    }
+
+    /// Whether the token is known to be of another cluster than this router's.
+    #[cfg(feature = "tower")]
+    pub(crate) fn is_foreign(&self, token: &CausalToken) -> bool {
+        let history = self.shared.topology.load().history;
+        history.is_some_and(|history| history.target(token) == Err(crate::freshness::Mismatch::OtherCluster))
     }
 }
 
@@ -123,8 +132,7 @@ impl Session {
             + SendFn<&'r mut AsyncPgConnection, Result<R, E>>,
         E: From<Error> + From<QueryError>,
     {
-        let (value, token) = self.router.write().run(write).await?;
-        self.observe(token);
+        let (value, _) = self.write().run(write).await?;
         Ok(value)
     }
 
@@ -136,12 +144,20 @@ impl Session {
     ///
     /// A dropped call changes nothing.
     pub async fn token(&self) -> Option<CausalToken> {
-        self.resolve(true).await
+        self.resolve(true).await;
+        self.state().token
     }
 
     /// The same, but for what was only read.
     pub async fn token_of_writes(&self) -> Option<CausalToken> {
-        self.resolve(false).await
+        self.resolve(false).await;
+        self.state().of_writes
+    }
+
+    /// What it has seen, as far as that is known.
+    #[cfg(feature = "tower")]
+    pub(crate) fn seen(&self) -> Option<CausalToken> {
+        self.state().token
     }
 
     /// What is known, if nobody has to be asked for more.
@@ -161,7 +177,7 @@ impl Session {
     }
 
     /// Finds out what the nodes that were used had at most, which is what they have now.
-    async fn resolve(&self, reads: bool) -> Option<CausalToken> {
+    async fn resolve(&self, reads: bool) {
         let used: Vec<_> = self.state().used.iter().filter(|used| used.wrote || reads).cloned().collect();
         for used in used {
             let (token, of_primary) = self.seen_on(&used).await;
@@ -169,12 +185,14 @@ impl Session {
             if of_primary {
                 state.catch_up(token);
             }
-            state.observe(token);
+            match used.wrote {
+                true => state.observe(token),
+                false => state.token = Some(later(state.token, token)),
+            }
             state
                 .used
                 .retain(|other| !(Arc::ptr_eq(&other.node, &used.node) && other.history == used.history));
         }
-        self.state().token
     }
 
     /// A token of all that may have been seen on a node, and whether it is one of all that there is. When the node does not tell, the
@@ -209,21 +227,29 @@ impl Session {
 
 impl State {
     fn observe(&mut self, token: CausalToken) {
-        self.token = Some(match self.token {
-            Some(before) => before.merge(token).unwrap_or(token),
-            None => token,
-        });
+        for seen in [&mut self.token, &mut self.of_writes] {
+            *seen = Some(later(*seen, token));
+        }
     }
 
     /// The token is one of all that there is. That is also where a commit lies whose position was not known.
     fn catch_up(&mut self, token: CausalToken) {
-        let is_covered = |before: &mut CausalToken| {
+        let is_covered = |before: &CausalToken| {
             before.lsn().is_none()
                 && before.system() == token.system()
                 && before.timeline() <= token.timeline()
         };
-        self.token.take_if(is_covered);
+        for seen in [&mut self.token, &mut self.of_writes] {
+            if seen.as_ref().is_some_and(is_covered) {
+                *seen = Some(token);
+            }
+        }
     }
+}
+
+/// Of another cluster, the new one takes the place of what was before.
+fn later(before: Option<CausalToken>, new: CausalToken) -> CausalToken {
+    before.and_then(|before| before.merge(new).ok()).unwrap_or(new)
 }
 
 /// On a primary what is visible may have been inserted alone.

@@ -99,18 +99,18 @@ impl Browser {
 
     /// A window of its own, with a storage of its own, that shows the page at `url`.
     pub async fn open(&self, url: &str, width: u32, height: u32) -> Window<'_> {
-        let context = self.call(None, "Target.createBrowserContext", json!({})).await;
-        let target = json!({ "url": "about:blank", "browserContextId": context["browserContextId"] });
-        let target = self.call(None, "Target.createTarget", target).await;
-        let attach = json!({ "targetId": target["targetId"], "flatten": true });
-        let session = self.call(None, "Target.attachToTarget", attach).await;
-        let session = session["sessionId"].as_str().expect("a session").to_owned();
-        let window = Window { browser: self, session };
+        let window = self.user().await.window().await;
         let metrics =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         window.call("Emulation.setDeviceMetricsOverride", metrics).await;
-        window.call("Page.navigate", json!({ "url": url })).await;
+        window.go(url).await;
         window
+    }
+
+    /// Somebody whose windows have a storage and cookies in common.
+    pub async fn user(&self) -> User<'_> {
+        let context = self.call(None, "Target.createBrowserContext", json!({})).await;
+        User { browser: self, context: context["browserContextId"].clone() }
     }
 
     async fn call(&self, session: Option<&str>, method: &str, params: Value) -> Value {
@@ -154,6 +154,24 @@ impl Browser {
     }
 }
 
+/// Somebody in front of the browser.
+pub struct User<'a> {
+    browser: &'a Browser,
+    context: Value,
+}
+
+impl<'a> User<'a> {
+    /// A new window, with nothing in it.
+    pub async fn window(&self) -> Window<'a> {
+        let target = json!({ "url": "about:blank", "browserContextId": self.context });
+        let target = self.browser.call(None, "Target.createTarget", target).await;
+        let attach = json!({ "targetId": target["targetId"], "flatten": true });
+        let session = self.browser.call(None, "Target.attachToTarget", attach).await;
+        let session = session["sessionId"].as_str().expect("a session").to_owned();
+        Window { browser: self.browser, session }
+    }
+}
+
 /// A window with the page.
 pub struct Window<'a> {
     browser: &'a Browser,
@@ -163,6 +181,17 @@ pub struct Window<'a> {
 impl Window<'_> {
     async fn call(&self, method: &str, params: Value) -> Value {
         self.browser.call(Some(&self.session), method, params).await
+    }
+
+    pub async fn go(&self, url: &str) {
+        self.call("Page.navigate", json!({ "url": url })).await;
+    }
+
+    /// Runs a script on each page that is loaded from now on, before those of the page.
+    pub async fn run_first(&self, script: &str) {
+        // Without this it is not run.
+        self.call("Page.enable", json!({})).await;
+        self.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await;
     }
 
     /// The value of an expression of JavaScript.

@@ -54,11 +54,12 @@ impl Body {
     }
 }
 
-/// Sends a request and reads the whole answer.
+/// Sends a request with these headers and reads the whole answer.
 pub async fn send(
     to: SocketAddr,
     method: Method,
     path: &str,
+    headers: &[(&str, &str)],
     body: Body,
 ) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
     let stream = TcpStream::connect(to).await?;
@@ -66,6 +67,9 @@ pub async fn send(
     tokio::spawn(connection);
 
     let mut request = Request::builder().method(method).uri(path).header(HOST, to.to_string());
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
     if let Some(kind) = body.kind {
         request = request.header(CONTENT_TYPE, kind);
     }

@@ -8,11 +8,13 @@
 mod api;
 mod browser;
 mod faults;
+mod freshness;
 mod http;
 mod page;
 mod process;
 mod routing;
 mod service;
+mod windows;
 
 use std::time::{Duration, Instant};
 

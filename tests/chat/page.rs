@@ -13,7 +13,7 @@ async fn join<'a>(browser: &'a Browser, service: &Service, name: &str) -> Window
     window
 }
 
-async fn sign_in(window: &Window<'_>, name: &str) {
+pub async fn sign_in(window: &Window<'_>, name: &str) {
     window.until("the page asks for a name", "document.activeElement?.id === 'ask-text'").await;
     window.enter(name).await;
     window.press("Enter").await;
@@ -21,7 +21,7 @@ async fn sign_in(window: &Window<'_>, name: &str) {
     window.until("the name is taken", &signed_in).await;
 }
 
-async fn say(window: &Window<'_>, text: &str) {
+pub async fn say(window: &Window<'_>, text: &str) {
     window.until("one can write", "!document.getElementById('compose-body').disabled").await;
     window.eval("document.getElementById('compose-body').focus()").await;
     window.enter(text).await;
@@ -29,7 +29,7 @@ async fn say(window: &Window<'_>, text: &str) {
 }
 
 /// Waits until a message is there, once, as the text that it is.
-async fn sees(window: &Window<'_>, author: &str, text: &str) {
+pub async fn sees(window: &Window<'_>, author: &str, text: &str) {
     let bodies = "[...document.querySelectorAll('#messages .message[data-message]')]";
     let is_it = format!(
         "m.querySelector('.body').textContent === {} && m.querySelector('b').textContent === {}",

@@ -60,7 +60,12 @@ impl Service {
     }
 
     pub async fn get(&self, path: &str) -> Answer {
-        self.send(Method::GET, path, Body::none()).await
+        self.get_with(path, &[]).await
+    }
+
+    /// With headers of one's own.
+    pub async fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send_with(Method::GET, path, headers, Body::none()).await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
@@ -71,9 +76,13 @@ impl Service {
         self.send(Method::PUT, path, Body::json(body.to_string())).await
     }
 
-    /// No request may hang: the service answers within its own limit of ten seconds, and some for a slow machine.
     pub async fn send(&self, method: Method, path: &str, body: Body) -> Answer {
-        tokio::time::timeout(Duration::from_secs(15), send(self.address, method, path, body))
+        self.send_with(method, path, &[], body).await
+    }
+
+    /// No request may hang: the service answers within its own limit of ten seconds, and some for a slow machine.
+    async fn send_with(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
+        tokio::time::timeout(Duration::from_secs(15), send(self.address, method, path, headers, body))
             .await
             .unwrap_or_else(|_| panic!("no answer in time to {path}"))
             .unwrap_or_else(|error| panic!("{path}: {error}\n{}", self.output()))
@@ -157,7 +166,8 @@ pub fn name_of(node: &pg_cluster::Node) -> String {
 pub fn command() -> Command {
     let mut command = Command::new(example());
     for (name, _) in std::env::vars() {
-        if name.starts_with("DB_") || name == "DATABASE_URL" || name == "RUST_LOG" {
+        let is_ours = ["DB_", "CHAT_"].iter().any(|prefix| name.starts_with(prefix));
+        if is_ours || name == "DATABASE_URL" || name == "RUST_LOG" {
             command.env_remove(name);
         }
     }

@@ -22,3 +22,4 @@ mod stage;
 mod storm;
 mod support;
 mod usage;
+mod web;

@@ -1,5 +1,7 @@
 // Talking to the service.
 
+import * as token from "./token.js";
+
 /** An answer that is an error; `status` is 0 when there was no answer at all. */
 export class ApiError extends Error {
   constructor(status, message) {
@@ -14,17 +16,22 @@ export class ApiError extends Error {
 }
 
 async function call(method, path, body) {
+  const sent = token.current();
+  const headers = {};
+  if (body) headers["content-type"] = "application/json";
+  if (sent) headers["x-causal-token"] = sent;
   let response;
   try {
     response = await fetch(path, {
       method,
-      headers: body && { "content-type": "application/json" },
+      headers,
       body: body && JSON.stringify(body),
       signal: AbortSignal.timeout(12_000),
     });
   } catch {
     throw new ApiError(0, "the server does not answer");
   }
+  token.take(response.headers.get("x-causal-token"), sent);
   const answer = await response.json().catch(() => null);
   if (!response.ok || answer === null) {
     throw new ApiError(response.status, answer?.error ?? `the server answered ${response.status}`);

@@ -11,7 +11,7 @@ import * as search from "./search.js";
 import * as trouble from "./trouble.js";
 
 let known = [];
-/** Rooms made here that a replica may not list yet. */
+/** Rooms made here, which an answer under way does not list yet. */
 const made = new Map();
 
 async function refreshRooms() {

@@ -61,7 +61,7 @@ export async function refresh() {
   let before;
   for (let page = 0; page < GAP_PAGES; page += 1) {
     const answer = await fetchPage(here, before);
-    if (!answer || here !== talk) return;
+    if (here !== talk) return;
     const added = here.add(answer);
     fresh.push(...added);
     if (isFirst) {
@@ -76,16 +76,10 @@ export async function refresh() {
   caughtUp();
 }
 
-/** A page of messages, or nothing while the replica that was asked does not know the room yet. */
 async function fetchPage(here, before) {
-  try {
-    const { answer, node } = await api.history(here.room.id, before);
-    setText(byId("served-by"), node);
-    return answer;
-  } catch (error) {
-    if (error.status === 404) return null;
-    throw error;
-  }
+  const { answer, node } = await api.history(here.room.id, before);
+  setText(byId("served-by"), node);
+  return answer;
 }
 
 const scroller = byId("scroller");
@@ -126,7 +120,7 @@ async function loadOlder() {
   button.disabled = true;
   try {
     const answer = await fetchPage(here, here.oldest);
-    if (!answer || here !== talk) return;
+    if (here !== talk) return;
     here.add(answer);
     here.atBeginning = answer.length < PAGE;
     const fromEnd = distanceToEnd();

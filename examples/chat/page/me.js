@@ -3,13 +3,14 @@
 import * as api from "./api.js";
 import { ask } from "./dialog.js";
 import { byId, paint, setText } from "./dom.js";
+import { keep, recall } from "./storage.js";
 
 /** The user that this page speaks for, once `becomeSomeone` is through. */
 export let me = null;
 
 /** Signs in with the name of last time, or asks for one. */
 export async function becomeSomeone() {
-  const name = localStorage.getItem("name") ?? "";
+  const name = recall("name");
   me = name && (await signIn(name).catch(() => null));
   me ||= await ask({
     title: "Who are you?",
@@ -20,7 +21,7 @@ export async function becomeSomeone() {
     must: true,
     accept: signIn,
   });
-  localStorage.setItem("name", me.name);
+  keep("name", me.name);
   setText(byId("my-name"), me.name);
   paint(byId("my-avatar"), me.name);
   byId("change-name").addEventListener("click", changeName);
@@ -36,22 +37,24 @@ async function changeName() {
     accept: signIn,
   });
   if (!user) return;
-  localStorage.setItem("name", user.name);
+  keep("name", user.name);
   location.reload();
 }
 
 /** The user of that name, new or not. */
 async function signIn(name) {
-  for (let attempt = 0; attempt < 20; attempt += 1) {
-    try {
-      return (await api.createUser(name)).answer;
-    } catch (error) {
-      if (error.status !== 409) throw error;
-    }
-    const [user] = (await api.users(name)).answer;
-    if (user) return user;
-    // Taken on the primary, not yet known on the replica that was asked.
-    await new Promise((done) => setTimeout(done, 250));
+  const user = await userOf(name);
+  if (user) return user;
+  try {
+    return (await api.createUser(name)).answer;
+  } catch (error) {
+    if (error.status !== 409) throw error;
+    // Somebody made it elsewhere. The primary has said so, and what is read from now on shows it.
+    return (await userOf(name)) ?? Promise.reject(error);
   }
-  throw new Error("this name is taken, but could not be looked up");
+}
+
+async function userOf(name) {
+  const [user] = (await api.users(name)).answer;
+  return user;
 }

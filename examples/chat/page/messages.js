@@ -6,8 +6,8 @@ import { arrange, byId, dayOf, make, paint, setText, timeOf } from "./dom.js";
 const TOGETHER = 5 * 60_000;
 
 /**
- * What is known of one room. Answers come from replicas, one of which may be behind another: a message once seen stays, and
- * the order of the answers does not matter.
+ * What is known of one room. Answers overtake each other: a message once seen stays, and the order of the answers does not
+ * matter.
  */
 export class Talk {
   constructor(room) {

@@ -5,8 +5,8 @@ import { arrange, byId, make, setText } from "./dom.js";
 const items = new Map();
 
 /**
- * Shows `rooms`, with the one of id `current` marked. Unread counts may come from a replica that has not heard yet how far we
- * read: what `readUpTo` knows wins.
+ * Shows `rooms`, with the one of id `current` marked. The unread counts were on their way while we
+ * read on: what `readUpTo` knows wins.
  */
 export function show(rooms, current, readUpTo) {
   for (const room of rooms) {
