@@ -94,16 +94,16 @@ impl User {
         Vec::new()
     }
 
-    fn keep(&self, token: &mut Option<String>, received: Option<&str>) {
-        let Some(received) = received else { return };
-        match self.tokens {
-            Tokens::None => {}
-            Tokens::Header => {
-                if token.as_deref() < Some(received) {
-                    *token = Some(received.to_owned());
-                }
+    /// Keeps a token that came with an answer beside or instead of the one that is there.
+    pub fn keep(&self, token: &mut Option<String>, received: Option<&str>) {
+        match received {
+            None => {}
+            // The service has no use for the one it was sent.
+            Some("") => *token = None,
+            Some(received) if self.tokens == Tokens::Cookie || token.as_deref() < Some(received) => {
+                *token = Some(received.to_owned());
             }
-            Tokens::Cookie => *token = Some(received.to_owned()).filter(|text| !text.is_empty()),
+            Some(_) => {}
         }
     }
 }

@@ -1,7 +1,8 @@
 //! One window of a user: it does one thing after the other, as fast as the service answers.
 
 use crate::connection::{Connection, Failure};
-use crate::history::History;
+use crate::evidence;
+use crate::history::{Fact, History};
 use crate::http::Answer;
 use crate::operation::{Operation, Outcome};
 use crate::report::{Report, Served};
@@ -18,6 +19,9 @@ use std::time::Instant;
 
 const HEADER: &str = "x-causal-token";
 const COOKIE: &str = "causal_token";
+
+/// How often a window is reloaded: before so many of its requests.
+const RELOADS: f64 = 0.01;
 
 pub struct Window {
     name: String,
@@ -60,62 +64,71 @@ impl Window {
     }
 
     async fn step(&mut self) {
-        if self.rng.random_bool(0.01) {
+        if self.rng.random_bool(RELOADS) {
             self.token = None;
             self.connections.clear();
         }
         let user = Arc::clone(&self.user);
         let (begun, operation) = user.begin(self.world.era(), |era, history| self.choose(era, history));
         let sent = begun.token.clone().max(self.token.clone());
-        let (at, started) = (self.world.now(), Instant::now());
         self.turn += 1;
         let service = self.world.service_of(self.turn);
-        let answer = self.ask(service, &operation, sent.as_deref()).await;
-        let took = started.elapsed();
-        let answer = match answer {
-            Ok(answer) => answer,
+        let (at, started) = (self.world.now(), Instant::now());
+        match self.ask(service, &operation, sent.as_deref()).await {
+            Ok(answer) => {
+                let exchange = Arc::new(Exchange {
+                    at,
+                    took: started.elapsed(),
+                    window: self.name.clone(),
+                    operation: format!("{operation:?}"),
+                    service,
+                    served_by: answer.header("x-served-by").unwrap_or_default().to_owned(),
+                    sent,
+                    received: self.token_of(&answer),
+                });
+                self.answered(begun, operation, &answer, &exchange).await;
+            }
             Err(error) => {
                 self.connections.retain(|connection| !connection.leads_to(service));
-                return self.failed(begun, operation, &error.to_string());
+                self.failed(begun, operation, &error.to_string());
             }
-        };
-        let served_by = answer.header("x-served-by").unwrap_or_default().to_owned();
-        let received = self.token_of(&answer);
-        let exchange = Arc::new(Exchange {
-            at,
-            took,
-            window: self.name.clone(),
-            operation: format!("{operation:?}"),
-            service,
-            served_by,
-            sent,
-            received,
-        });
-        let outcome = operation.outcome(&user.asker, &begun.era.rooms(), &answer);
-        if user.tokens == Tokens::Header && self.token < exchange.received {
-            self.token.clone_from(&exchange.received);
         }
-        let wrote = matches!(outcome, Outcome::Wrote(_));
-        if let Outcome::Wrote(crate::history::Fact::Room(room)) = &outcome {
+    }
+
+    async fn answered(
+        &mut self,
+        begun: Begun,
+        operation: Operation,
+        answer: &Answer,
+        exchange: &Arc<Exchange>,
+    ) {
+        let user = Arc::clone(&self.user);
+        if user.tokens == Tokens::Header {
+            user.keep(&mut self.token, exchange.received.as_deref());
+        }
+        let outcome = operation.outcome(&user.asker, &begun.era.rooms(), answer);
+        let unknown = matches!(outcome, Outcome::Unknown);
+        if let Outcome::Wrote(Fact::Room(room)) = &outcome {
             begun.era.founded(*room);
         }
-        let unknown = matches!(outcome, Outcome::Unknown);
-        let violations = user.end(&begun, outcome, &exchange);
+        let violations = user.end(&begun, outcome, exchange);
         if unknown {
-            let text = format!("{} {}", answer.status, answer.text);
-            return self.failed(begun, operation, &text);
+            return self.failed(begun, operation, &format!("{} {}", answer.status, answer.text));
         }
-        let served = Served { took, by_primary: self.world.is_primary(&exchange.served_by) };
-        self.report.served(operation.writes(), served);
+        let by_primary = self.world.is_primary(&exchange.served_by);
+        self.report.served(operation.writes(), Served { took: exchange.took, by_primary });
         if user.tokens != Tokens::None {
-            self.report.token(wrote, exchange.received.as_deref());
+            let token = exchange.received.as_ref().or(exchange.sent.as_ref());
+            self.report.token(operation.writes(), token.map(String::as_str));
         }
         for violation in violations {
-            let evidence = match self.report.is_curious() {
-                true => self.evidence(&exchange).await,
-                false => String::new(),
+            let evidence = match user.tokens {
+                Tokens::Header | Tokens::Cookie if self.report.is_curious() => {
+                    evidence::gather(&self.world).await
+                }
+                _ => String::new(),
             };
-            self.report.violated(&violation, &exchange, evidence);
+            self.report.violated(&violation, exchange, evidence);
         }
     }
 
@@ -206,28 +219,5 @@ impl Window {
             Operation::Post { .. } => self.unanswered = Some((begun.era, operation)),
             _ => {}
         }
-    }
-
-    /// What there is to see of it now.
-    async fn evidence(&self, exchange: &Exchange) -> String {
-        let mut evidence = String::new();
-        for node in self.world.cluster.nodes() {
-            let position = node.position().await;
-            let name = crate::service::name_of(node);
-            evidence.push_str(&format!("\n      now {name}: {position:?}"));
-        }
-        for service in [self.world.service_of(0), self.world.service_of(1)] {
-            let said = async {
-                Connection::open(service).await?.send(hyper::Method::GET, "/api/status", None, None).await
-            };
-            let said = said.await.map_or_else(|error| error.to_string(), |answer| answer.text);
-            evidence.push_str(&format!("\n      now the service {service}: {said}"));
-        }
-        evidence.push_str(&format!(
-            "\n      now it is {:.3?}, the read began {:.3?}",
-            self.world.now(),
-            exchange.at
-        ));
-        evidence
     }
 }

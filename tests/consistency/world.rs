@@ -83,6 +83,10 @@ impl World {
         *self.primary_name.lock().unwrap() = name_of(node);
     }
 
+    pub fn services(&self) -> Vec<SocketAddr> {
+        self.addresses.lock().unwrap().clone()
+    }
+
     pub fn service_of(&self, turn: usize) -> SocketAddr {
         self.addresses.lock().unwrap()[turn % SERVICES]
     }
