@@ -24,6 +24,7 @@ mod schedule;
 #[allow(dead_code, reason = "shared with the other tests of the service, which use more of it")]
 #[path = "../chat/service.rs"]
 mod service;
+mod token;
 mod user;
 mod window;
 mod world;
@@ -35,8 +36,9 @@ use report::Report;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use token::Carrier;
 use tokio::task::JoinSet;
-use user::{Tokens, User};
+use user::User;
 use window::Window;
 use world::World;
 
@@ -93,12 +95,12 @@ async fn run(plan: Plan) -> Report {
     for number in 0..USERS {
         let word = format!("w{number:03}");
         let asker = Asker { id: world.create_user(&word).await, word };
-        let tokens = match (tokens, number % 8) {
-            (false, _) => Tokens::None,
-            (true, 7) => Tokens::Cookie,
-            (true, _) => Tokens::Header,
+        let carrier = match (tokens, number % 8) {
+            (false, _) => Carrier::None,
+            (true, 7) => Carrier::Cookie,
+            (true, _) => Carrier::Header,
         };
-        users.push(Arc::new(User::new(asker, tokens, world.era())));
+        users.push(Arc::new(User::new(asker, carrier, world.era())));
     }
 
     let stop = Arc::new(AtomicBool::new(false));

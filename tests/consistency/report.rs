@@ -48,14 +48,12 @@ impl Report {
         *if wrote { &mut self.failed_writes } else { &mut self.failed_reads } += 1;
     }
 
-    pub fn token(&mut self, wrote: bool, token: Option<&str>) {
-        match token {
-            None => self.untold += usize::from(wrote),
-            Some(token) => {
-                let timeline = token.get(19..27).unwrap_or("none").to_owned();
-                *self.tokens.entry(timeline).or_default() += 1;
-                self.without_position += usize::from(token.get(28..44) == Some(NO_POSITION));
-            }
+    /// The token that a client has after an answer, empty for none.
+    pub fn token(&mut self, wrote: bool, token: &str) {
+        self.untold += usize::from(wrote && token.is_empty());
+        if let Some(timeline) = token.get(19..27) {
+            *self.tokens.entry(timeline.to_owned()).or_default() += 1;
+            self.without_position += usize::from(token.get(28..44) == Some(NO_POSITION));
         }
     }
 

@@ -7,7 +7,8 @@ use crate::http::Answer;
 use crate::operation::{Operation, Outcome};
 use crate::report::{Report, Served};
 use crate::schedule::stream;
-use crate::user::{Begun, Exchange, Tokens, User};
+use crate::token::{Carrier, Memory};
+use crate::user::{Begun, Exchange, User};
 use crate::world::{Era, World};
 use hyper::header::SET_COOKIE;
 use rand::RngExt;
@@ -28,8 +29,7 @@ pub struct Window {
     world: Arc<World>,
     user: Arc<User>,
     rng: StdRng,
-    /// The greatest that this window was given, gone after a reload.
-    token: Option<String>,
+    memory: Memory,
     /// One to each service.
     connections: Vec<Connection>,
     turn: usize,
@@ -46,7 +46,7 @@ impl Window {
             world: Arc::clone(world),
             user: Arc::clone(user),
             rng: stream(seed, 1000 + number as u64),
-            token: None,
+            memory: Memory::default(),
             connections: Vec::new(),
             turn: number,
             keys: 0,
@@ -65,16 +65,18 @@ impl Window {
 
     async fn step(&mut self) {
         if self.rng.random_bool(RELOADS) {
-            self.token = None;
+            self.memory = Memory::default();
             self.connections.clear();
         }
         let user = Arc::clone(&self.user);
-        let (begun, operation) = user.begin(self.world.era(), |era, history| self.choose(era, history));
-        let sent = begun.token.clone().max(self.token.clone());
+        let (era, mut memory) = (self.world.era(), std::mem::take(&mut self.memory));
+        let choose = |era: &_, history: &_| self.choose(era, history);
+        let (begun, operation) = user.begin(&mut memory, era, choose);
+        self.memory = memory;
         self.turn += 1;
         let service = self.world.service_of(self.turn);
         let (at, started) = (self.world.now(), Instant::now());
-        match self.ask(service, &operation, sent.as_deref()).await {
+        match self.ask(service, &operation, &begun.token).await {
             Ok(answer) => {
                 let exchange = Arc::new(Exchange {
                     at,
@@ -83,7 +85,7 @@ impl Window {
                     operation: format!("{operation:?}"),
                     service,
                     served_by: answer.header("x-served-by").unwrap_or_default().to_owned(),
-                    sent,
+                    sent: begun.token.clone(),
                     received: self.token_of(&answer),
                 });
                 self.answered(begun, operation, &answer, &exchange).await;
@@ -103,27 +105,24 @@ impl Window {
         exchange: &Arc<Exchange>,
     ) {
         let user = Arc::clone(&self.user);
-        if user.tokens == Tokens::Header {
-            user.keep(&mut self.token, exchange.received.as_deref());
-        }
         let outcome = operation.outcome(&user.asker, &begun.era.rooms(), answer);
         let unknown = matches!(outcome, Outcome::Unknown);
         if let Outcome::Wrote(Fact::Room(room)) = &outcome {
             begun.era.founded(*room);
         }
-        let violations = user.end(&begun, outcome, exchange);
+        let violations = user.end(&mut self.memory, &begun, outcome, exchange);
         if unknown {
             return self.failed(begun, operation, &format!("{} {}", answer.status, answer.text));
         }
         let by_primary = self.world.is_primary(&exchange.served_by);
         self.report.served(operation.writes(), Served { took: exchange.took, by_primary });
-        if user.tokens != Tokens::None {
-            let token = exchange.received.as_ref().or(exchange.sent.as_ref());
-            self.report.token(operation.writes(), token.map(String::as_str));
+        if user.carrier != Carrier::None {
+            let token = exchange.received.as_deref().unwrap_or(&exchange.sent);
+            self.report.token(operation.writes(), token);
         }
         for violation in violations {
-            let evidence = match user.tokens {
-                Tokens::Header | Tokens::Cookie if self.report.is_curious() => {
+            let evidence = match user.carrier {
+                Carrier::Header | Carrier::Cookie if self.report.is_curious() => {
                     evidence::gather(&self.world).await
                 }
                 _ => String::new(),
@@ -180,7 +179,7 @@ impl Window {
         &mut self,
         service: SocketAddr,
         operation: &Operation,
-        token: Option<&str>,
+        token: &str,
     ) -> Result<Answer, Failure> {
         let place = match self.connections.iter().position(|connection| connection.leads_to(service)) {
             Some(place) => place,
@@ -190,20 +189,21 @@ impl Window {
             }
         };
         let (method, path, body) = operation.request(&self.user.asker);
-        let cookie = token.map(|token| format!("{COOKIE}={token}"));
-        let header = match self.user.tokens {
-            Tokens::None => None,
-            Tokens::Header => token.map(|token| (HEADER, token)),
-            Tokens::Cookie => cookie.as_deref().map(|cookie| ("cookie", cookie)),
+        let cookie = format!("{COOKIE}={token}");
+        let header = match self.user.carrier {
+            _ if token.is_empty() => None,
+            Carrier::None => None,
+            Carrier::Header => Some((HEADER, token)),
+            Carrier::Cookie => Some(("cookie", &*cookie)),
         };
         self.connections[place].send(method, &path, header, body).await
     }
 
     fn token_of(&self, answer: &Answer) -> Option<String> {
-        match self.user.tokens {
-            Tokens::None => None,
-            Tokens::Header => answer.header(HEADER).map(str::to_owned),
-            Tokens::Cookie => {
+        match self.user.carrier {
+            Carrier::None => None,
+            Carrier::Header => answer.header(HEADER).map(str::to_owned),
+            Carrier::Cookie => {
                 let cookies = answer.headers.get_all(SET_COOKIE).iter().filter_map(|text| text.to_str().ok());
                 let mut values = cookies.filter_map(|text| text.strip_prefix(COOKIE)?.strip_prefix('='));
                 values.next().map(|text| text.split(';').next().unwrap_or_default().to_owned())
