@@ -17,8 +17,8 @@
 //!
 //! Who writes sees it in the next read, and nobody sees less than before, whichever node answers. For that, answers that used
 //! the database carry a token in the header `x-causal-token`: the client sends the one whose text is the greatest along with its
-//! next request. When an answer has a smaller one than the request had, the service has dropped the old one, and so should the
-//! client. Clients that keep cookies need to do nothing: after a write the cookie `causal_token` holds its token for an hour.
+//! next request. When an answer has a smaller one than the request had, or an empty one, the service has dropped the old one, and
+//! so should the client. Clients that keep cookies need to do nothing: after a write the cookie `causal_token` holds its token for an hour.
 
 mod messages;
 mod rooms;
@@ -34,6 +34,7 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use diesel_replicas::tower::{CausalCookie, CausalLayer};
 use diesel_replicas::{Router, TokenKeys};
 
 use crate::error::ApiError;
@@ -67,7 +68,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_BODY: usize = 64 * 1024;
 
 pub fn service(app: App, keys: TokenKeys) -> axum::Router {
-    let causal = middleware::from_fn_with_state((app.router.clone(), keys), crate::stub::causal);
+    let causal = CausalLayer::signed(&app.router, keys)
+        .monotonic_reads(true)
+        // Over plain HTTP, browsers give no other one back.
+        .cookie(CausalCookie::default().secure(false));
     axum::Router::new()
         .route("/api/users", post(users::create).get(users::list))
         .route("/api/rooms", post(rooms::create).get(rooms::list))

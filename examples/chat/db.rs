@@ -1,6 +1,5 @@
 //! The database as a handler sees it.
 
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::{FromRequestParts, Request};
@@ -8,6 +7,7 @@ use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
+use diesel_replicas::axum::Rejection;
 use diesel_replicas::{Causal, ReadConn, ReadFn, Session, WriteConn};
 
 use crate::api::App;
@@ -62,11 +62,11 @@ impl Db {
 }
 
 impl FromRequestParts<App> for Db {
-    type Rejection = Infallible;
+    type Rejection = Rejection;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Rejection> {
         let served_by = parts.extensions.get_or_insert_default::<ServedBy>().clone();
-        let session = parts.extensions.get::<Session>().cloned().unwrap_or_else(|| app.router.session());
+        let session = Session::from_request_parts(parts, app).await?;
         Ok(Self { session, migrated: app.migrated.is_done(), served_by })
     }
 }

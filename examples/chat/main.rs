@@ -26,7 +26,6 @@ mod page;
 mod queries;
 mod schema;
 mod stop;
-mod stub;
 mod text;
 
 use std::error::Error;

@@ -163,7 +163,7 @@ pub struct User<'a> {
 impl<'a> User<'a> {
     /// A new window, with nothing in it.
     pub async fn window(&self) -> Window<'a> {
-        let target = json!({ "url": "about:blank", "browserContextId": self.context });
+        let target = json!({ "url": "about:blank", "browserContextId": self.context, "newWindow": true });
         let target = self.browser.call(None, "Target.createTarget", target).await;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let session = self.browser.call(None, "Target.attachToTarget", attach).await;

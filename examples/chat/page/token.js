@@ -18,9 +18,9 @@ export function current() {
   return mine;
 }
 
-/** Takes the token that came with the answer, if one did, to a request that `sent` one. */
+/** Takes the token that came with the answer, if not `null`, to a request that `sent` one. */
 export function take(token, sent) {
-  if (!token) return;
+  if (token === null) return;
   if (token < sent) {
     // An answer is at least as new as what was sent along, unless the service has dropped that: of a database that is gone, say.
     refused = sent;
