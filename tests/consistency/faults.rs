@@ -76,14 +76,15 @@ async fn trouble(world: &World, number: usize, seed: u64, counts: Arc<Counts>) {
         if *primary == number {
             continue;
         }
-        let _alone = match fault.receives() {
+        let _alone = world.alone(number).await;
+        let _one_receives = match fault.receives() {
             true => None,
             false => Some(counts.not_receiving.lock().await),
         };
         inject(node, fault).await;
+        counts.add(fault.to_string());
         sleep(lasts).await;
         heal(node, fault).await;
-        counts.add(fault.to_string());
     }
 }
 
@@ -111,7 +112,7 @@ async fn promote(world: &World, seed: u64, every: Duration, counts: Arc<Counts>)
     for (after, promotion) in schedule::promotions(seed, every) {
         sleep(after).await;
         let mut primary = world.primary.write().await;
-        let deposed = world.node(*primary);
+        let (old, deposed) = (*primary, world.node(*primary));
         until("every replica streams", async || {
             let sql = "SELECT count(*)::text FROM pg_stat_replication WHERE state = 'streaming'";
             deposed.sql(sql).await.unwrap().as_deref() == Some(&*REPLICAS.to_string())
@@ -122,19 +123,23 @@ async fn promote(world: &World, seed: u64, every: Duration, counts: Arc<Counts>)
             Promotion::Failover => deposed.kill().await.unwrap(),
         }
         let mut most = None;
-        for number in (0..=REPLICAS).filter(|number| number != &*primary) {
+        for number in (0..=REPLICAS).filter(|number| *number != old) {
             most = most.max(Some((received(world.node(number)).await, number)));
         }
         let (_, chosen) = most.unwrap();
         let promoted = world.node(chosen);
         promoted.promote().await.unwrap();
         world.names_primary(promoted);
-        for number in (0..=REPLICAS).filter(|number| *number != chosen && number != &*primary) {
+        for number in (0..=REPLICAS).filter(|number| *number != chosen && *number != old) {
             world.node(number).follow(promoted).await.unwrap();
         }
-        deposed.follow(promoted).await.unwrap();
         *primary = chosen;
         counts.add(format!("{promotion:?} promotion"));
+        // The faults go on meanwhile, but for one that leaves nobody to acknowledge commits.
+        let _alone = world.alone(old).await;
+        let _one_receives = counts.not_receiving.lock().await;
+        drop(primary);
+        deposed.follow(promoted).await.unwrap();
     }
 }
 

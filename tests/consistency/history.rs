@@ -380,6 +380,9 @@ fn at<O>(of: &BTreeMap<i64, Growing<O>>, room: i64, begun: Moment) -> Option<(i6
 mod tests {
     use super::*;
     use Guarantee::{MonotonicReads, ReadYourWrites};
+    use rand::rngs::StdRng;
+    use rand::seq::SliceRandom;
+    use rand::{RngExt, SeedableRng};
 
     const ROOM: i64 = 7;
 
@@ -560,5 +563,108 @@ mod tests {
         assert_eq!(shows(&mut history, &[1]), []);
         assert_eq!(lists(&mut history, line(1, 1)), []);
         assert_eq!(shows(&mut history, &[2]), [(ReadYourWrites, Missing::Message, 1)]);
+    }
+
+    /// A room as it is after each of its writes, some of them the user's. Ids are not in the order of the commits.
+    struct Room {
+        writes: Vec<Write>,
+    }
+
+    #[derive(Clone, Copy)]
+    enum Write {
+        Message(MessageLine),
+        Marker(i64),
+    }
+
+    impl Room {
+        fn random(rng: &mut StdRng) -> Self {
+            let mut ids: Vec<i64> = (1..60).collect();
+            for start in (0..ids.len() - 4).step_by(2) {
+                ids[start..start + 4].shuffle(rng);
+            }
+            let mut writes = Vec::new();
+            for id in ids {
+                writes.push(Write::Message(MessageLine { id, own: rng.random_bool(0.3) }));
+                if rng.random_bool(0.2) {
+                    writes.push(Write::Marker(id));
+                }
+            }
+            Self { writes }
+        }
+
+        fn messages(&self, version: usize) -> Vec<MessageLine> {
+            let written = self.writes[..version].iter();
+            let mut messages: Vec<_> = written
+                .filter_map(|write| match write {
+                    Write::Message(message) => Some(*message),
+                    Write::Marker(_) => None,
+                })
+                .collect();
+            messages.sort_by_key(|message| -message.id);
+            messages
+        }
+
+        fn line(&self, version: usize) -> RoomLine {
+            let markers = self.writes[..version].iter().filter_map(|write| match write {
+                Write::Marker(marker) => Some(*marker),
+                Write::Message(_) => None,
+            });
+            let (marker, messages) = (markers.max().unwrap_or_default(), self.messages(version));
+            RoomLine {
+                room: ROOM,
+                messages: messages.len() as i64,
+                unread: messages.iter().filter(|message| message.id > marker && !message.own).count() as i64,
+                last: messages.first().map(|message| message.id),
+            }
+        }
+
+        /// Any read of it.
+        fn answer(&self, version: usize, rng: &mut StdRng) -> Answer {
+            if rng.random_bool(0.3) {
+                return Answer::Rooms(vec![self.line(version)]);
+            }
+            let before = rng.random_bool(0.5).then(|| rng.random_range(1..60));
+            let (limit, own) = (rng.random_range(1..20), rng.random_bool(0.3));
+            let fits = |message: &MessageLine| {
+                before.is_none_or(|before| message.id < before) && (message.own || !own)
+            };
+            let messages = self.messages(version).into_iter().filter(fits).take(limit).collect();
+            Answer::Messages(Page { room: ROOM, before, limit, own, messages: Some(messages) })
+        }
+    }
+
+    #[test]
+    fn only_stale_reads_violate_anything() {
+        let mut violations = 0;
+        for seed in 0..300 {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let room = Room::random(&mut rng);
+            // What the user knows of, as the number of writes that a fresh read shows.
+            let (mut history, mut known) = (History::new(), 0);
+            for version in 1..=room.writes.len() {
+                match room.writes[version - 1] {
+                    Write::Message(message) if message.own => {
+                        history.wrote(Fact::Message { room: ROOM, id: message.id }, &"a write");
+                        known = version;
+                    }
+                    Write::Message(_) => {}
+                    Write::Marker(message) => {
+                        history.wrote(Fact::Marker { room: ROOM, message }, &"a write");
+                        known = version;
+                    }
+                }
+                let shown = rng.random_range(known..=version);
+                let found = history.read(history.now(), &room.answer(shown, &mut rng), &"a fresh read");
+                assert_eq!(found, [], "seed {seed}, {shown} of {version} writes");
+                known = shown;
+                if version % 8 == 0 {
+                    let shown = rng.random_range(0..=known);
+                    let answer = room.answer(shown, &mut rng);
+                    let stale = history.read(history.now(), &answer, &"a stale read");
+                    violations += usize::from(!stale.is_empty());
+                }
+            }
+        }
+        assert!(violations > 1000, "{violations}");
     }
 }

@@ -69,7 +69,7 @@ struct Plan {
 async fn tokens_keep_the_promises_that_replicas_break() {
     let setting = |name: &str| Some(std::env::var(name).ok()?.parse::<u64>().unwrap());
     let seed = setting("CONSISTENCY_SEED").unwrap_or_else(rand::random);
-    let length = Duration::from_secs(setting("CONSISTENCY_SECONDS").unwrap_or(12));
+    let length = Duration::from_secs(setting("CONSISTENCY_SECONDS").unwrap_or(10));
     let every = |seconds: u64| length.min(Duration::from_secs(seconds));
     let pace = Pace { promotion: every(30) / 2, restart: every(40) * 2 / 3 };
 

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::RwLock;
+use tokio::sync::{MutexGuard, RwLock};
 
 /// Behind a round robin that the windows do themselves.
 const SERVICES: usize = 2;
@@ -24,6 +24,8 @@ pub struct World {
     pub primary: RwLock<usize>,
     /// The name of that node, for whoever does not wait.
     primary_name: Mutex<String>,
+    /// One for each node, held by whoever does something to it.
+    nodes: [tokio::sync::Mutex<()>; REPLICAS + 1],
     services: tokio::sync::Mutex<Vec<Service>>,
     addresses: Mutex<Vec<SocketAddr>>,
     era: Mutex<Arc<Era>>,
@@ -59,6 +61,7 @@ impl World {
         Self {
             started: Instant::now(),
             primary: RwLock::new(0),
+            nodes: Default::default(),
             primary_name: Mutex::new(name_of(cluster.primary())),
             addresses: Mutex::new(services.iter().map(Service::address).collect()),
             services: tokio::sync::Mutex::new(services),
@@ -73,6 +76,11 @@ impl World {
 
     pub fn node(&self, number: usize) -> &Node {
         &self.cluster.nodes()[number]
+    }
+
+    /// Whoever has this does something to the node, and nobody else does.
+    pub async fn alone(&self, number: usize) -> MutexGuard<'_, ()> {
+        self.nodes[number].lock().await
     }
 
     pub fn is_primary(&self, name: &str) -> bool {
