@@ -105,6 +105,8 @@ struct Member {
     probed: bool,
     /// Its latest answer.
     seen: Option<Observation>,
+    /// When the server process that gave it had answered for the first time.
+    since: Option<Instant>,
     /// That answer still holds.
     present: bool,
     standing: Standing,
@@ -125,9 +127,19 @@ impl Fleet {
         }
     }
 
-    /// Whatever is decided from now on is decided by this.
-    pub(crate) fn set_policy(&mut self, policy: HealthPolicy) {
+    /// Whatever is decided from now on is decided by this. A replica that may not serve by it leaves at once.
+    pub(crate) fn set_policy(&mut self, now: Instant, policy: HealthPolicy) -> Vec<Change> {
         self.policy = policy;
+        let mut changes = vec![];
+        for member in self.members.iter_mut().filter(|member| member.role == Role::Replica) {
+            // A probe that has failed since then is no reason to trust it more.
+            let seen = member.seen.as_ref().filter(|_| member.present);
+            let lag = member.lag.or_else(|| seen.map(|seen| lag(&self.clock, seen)));
+            let lag = lag.unwrap_or_else(|| Lag::unknown(now));
+            let transition = member.health.reconsider(&self.policy, now, lag);
+            changes.extend(transition.map(|transition| Change::Health(member.listed.id, transition)));
+        }
+        changes
     }
 
     pub(crate) fn add(&mut self, node: Listed) {
@@ -136,6 +148,7 @@ impl Fleet {
             listed: node,
             probed: false,
             seen: None,
+            since: None,
             present: false,
             standing: Standing::Silent,
             health: NodeHealth::new(),
@@ -247,6 +260,9 @@ impl Fleet {
         let counts = self.is_settled(index, &observation);
         let member = &mut self.members[index];
         let (asked_at, lsn) = (observation.asked_at, observation.lsn);
+        if member.seen.as_ref().is_none_or(|seen| seen.identity != observation.identity) {
+            member.since = Some(observation.answered_at);
+        }
         member.seen = Some(observation);
         member.present = counts;
         member.health.answered();
@@ -388,8 +404,7 @@ impl Fleet {
             Standing::Undecided => ProbeOutcome::Astray(Reason::LagUnverified),
             Standing::Primary => ProbeOutcome::Primary,
             Standing::Standby => {
-                let unknown = Lag::unknown(seen.answered_at);
-                let lag = seen.lsn.map_or(unknown, |lsn| self.clock.lag(lsn, seen.answered_at));
+                let lag = lag(&self.clock, seen);
                 member.lag = Some(lag);
                 ProbeOutcome::Standby(lag)
             }
@@ -411,6 +426,12 @@ impl Fleet {
     }
 }
 
+/// How far the standby that has answered so is behind.
+fn lag(clock: &LsnClock, seen: &Observation) -> Lag {
+    let unknown = Lag::unknown(seen.answered_at);
+    seen.lsn.map_or(unknown, |lsn| clock.lag(lsn, seen.answered_at))
+}
+
 impl Member {
     fn candidate(&self) -> Candidate<'_> {
         Candidate {
@@ -419,6 +440,7 @@ impl Member {
             listed: self.listed.role,
             probed: self.probed,
             seen: self.seen.as_ref().filter(|_| self.present),
+            since: self.since,
             leaves: self.health.state() == HealthState::Draining,
         }
     }
@@ -860,6 +882,56 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_never_goes_back_to_an_older_timeline_whoever_leaves() {
+        let on = |timeline: u32| primary().timeline(timeline);
+        let mut scene = healthy();
+        scene.answer("b", on(3));
+        assert_eq!(scene.writer(), "b");
+        scene.drain("b");
+        let deposed = "the only writable node is on an older timeline than the primary was";
+        assert_eq!(scene.writer(), deposed);
+        scene.remove("b");
+        assert_eq!(scene.answer("a", on(1)), QUIET);
+        scene.answer("c", on(2));
+        assert_eq!(scene.writer(), deposed);
+
+        // Others of the same cluster in the place of all.
+        for (old, new) in [("a", "d"), ("c", "e")] {
+            scene.add(new, Role::Replica);
+            scene.drain(old);
+            scene.remove(old);
+        }
+        scene.fleet.list_as(scene.id("d"), Role::Primary);
+        scene.answer("d", on(2));
+        scene.answer("e", standby().timeline(2));
+        assert_eq!((scene.writer(), scene.serving()), (deposed.into(), "".into()));
+        scene.answer("e", on(3));
+        assert_eq!(scene.writer(), "e");
+    }
+
+    #[test]
+    fn another_cluster_begins_with_any_timeline() {
+        for (ours, theirs) in [(7, Some(8)), (7, None)] {
+            let theirs = theirs.map_or(primary().untold_system(), |system| primary().system(system));
+            let mut scene = Scene::new(HealthPolicy::default(), ["a"]);
+            scene.answer("a", primary().system(ours).timeline(3));
+            scene.add("b", Role::Primary);
+            scene.drain("a");
+            scene.remove("a");
+            scene.answer("b", theirs);
+            assert_eq!(scene.writer(), "b");
+        }
+        // One that does not tell which it is may be another one.
+        let mut scene = Scene::new(HealthPolicy::default(), ["a"]);
+        scene.answer("a", primary().untold_system().timeline(3));
+        scene.add("b", Role::Primary);
+        scene.drain("a");
+        scene.remove("a");
+        scene.answer("b", primary().untold_system());
+        assert_eq!(scene.writer(), "b");
+    }
+
+    #[test]
     fn the_last_node_of_all_leaves_nothing_to_be_told() {
         let mut scene = Scene::new(HealthPolicy::default(), ["a"]);
         assert_eq!(scene.refuse("a")[1..], ["no writes: no node that answers is writable"]);
@@ -887,15 +959,58 @@ mod tests {
         scene.refuse("a");
         assert_eq!(scene.serving(), "b");
         scene.add("d", Role::Replica);
+        scene.add("e", Role::Replica);
         scene.answer("b", standby());
         assert_eq!(scene.serving(), "b", "nor does it leave when there is somebody else to be asked");
+        scene.answer("d", standby().system(8));
+        assert_eq!(scene.serving(), "", "before `e` is asked as well");
+    }
+
+    #[test]
+    fn one_server_before_and_after_its_restart_confirms_no_cluster() {
+        let theirs = |started| primary().system(8).started(started);
+        let unconfirmed = "the configured primary has never answered, and nothing else shows that the writable node is of its cluster";
+        let mut scene = new();
+        scene.refuse("a");
+        // Restarted before each probe.
+        for (started, name) in (1..).zip(["b", "c", "b", "c"]) {
+            scene.wait(250);
+            scene.answer(name, theirs(started));
+            assert_ne!(scene.writer(), name);
+        }
+        assert_eq!(scene.writer(), unconfirmed);
+        for name in ["b", "c", "b", "c"] {
+            scene.wait(250);
+            scene.answer(name, theirs(5));
+            assert_eq!(scene.writer(), unconfirmed);
+        }
+        scene.answer("a", primary());
+        assert_eq!(scene.writer(), "a");
+    }
+
+    #[test]
+    fn two_servers_that_go_on_side_by_side_confirm_their_cluster() {
+        let mut scene = new();
+        let (b, c) = (primary().timeline(2), standby().timeline(2));
+        scene.refuse("a");
+        scene.answer("b", b);
+        scene.wait(10);
+        scene.answer("c", c);
+        assert_eq!(scene.nodes(), "a unreachable primary, b refused replica, c unproven replica");
+        scene.wait(10);
+        assert_eq!(
+            scene.answer("b", b),
+            ["writes to b", "b: a primary, not a replica", "b: refused to healthy: answers and is writable",]
+        );
+        scene.answer("c", c);
+        assert_eq!((scene.writer(), scene.serving()), ("b".into(), "c".into()));
     }
 
     #[test]
     fn a_standby_that_is_promoted_before_the_primary_is_known_serves_no_more() {
         let unverified_lag = UnverifiedLag::Serve;
         let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b", "c"]);
-        scene.answer("a", standby());
+        scene.answer("a", standby().timeline(2));
         scene.answer("b", standby());
         assert_eq!(scene.serving(), "a b");
         assert_eq!(
@@ -932,10 +1047,72 @@ mod tests {
         scene.answer("a", primary().at(200));
         scene.answer("a", primary().at(200));
         let unverified_lag = UnverifiedLag::Exclude;
-        scene.fleet.set_policy(HealthPolicy { unverified_lag, ..HealthPolicy::with_lag_threshold(ms(6000)) });
+        let long = HealthPolicy { unverified_lag, ..HealthPolicy::with_lag_threshold(ms(6000)) };
+        assert_eq!(scene.set_policy(long), QUIET);
         scene.answer("b", standby().at(150));
         scene.answer("c", standby().nowhere());
         assert_eq!(scene.serving(), "b");
+    }
+
+    #[test]
+    fn a_replica_that_may_not_serve_by_other_settings_leaves_at_once() {
+        let mut scene = healthy();
+        scene.wait(700);
+        scene.answer("a", primary().at(200));
+        scene.answer("a", primary().at(200));
+        scene.answer("b", standby());
+        scene.answer("c", standby().at(200));
+        assert_eq!((scene.lag("b"), scene.serving()), (Some(ms(700)), "b c".into()));
+        let told = ["b: healthy to lagging: lag of at most 700 ms is over the threshold of 600 ms"];
+        assert_eq!(scene.set_policy(HealthPolicy::with_lag_threshold(ms(600))), told);
+        assert_eq!(
+            (scene.nodes(), scene.serving()),
+            ("a healthy primary, b lagging replica, c healthy replica".into(), "c".into())
+        );
+        for _ in 0..3 {
+            assert_eq!(
+                scene.set_policy(HealthPolicy::default()),
+                QUIET,
+                "nothing has shown that it is any better"
+            );
+        }
+        assert_eq!(scene.answer("b", standby().at(200)), QUIET);
+        assert_eq!(scene.answer("b", standby().at(200)), ["b: lagging to healthy: lag of at most 0 ms"]);
+    }
+
+    #[test]
+    fn a_replica_whose_lag_nobody_knows_leaves_when_that_is_asked_for() {
+        let exclude = || HealthPolicy { unverified_lag: UnverifiedLag::Exclude, ..Default::default() };
+        let mut scene = healthy();
+        scene.answer("b", standby().nowhere());
+        scene.time_out("c");
+        assert_eq!((scene.lag("c"), scene.serving()), (None, "b c".into()));
+        assert_eq!(
+            scene.set_policy(exclude()),
+            ["b: healthy to lagging: primary unobserved: lag unverified"]
+        );
+        assert_eq!(scene.serving(), "c", "its last answer still holds");
+
+        // Nobody knows even which cluster this is.
+        let unverified_lag = UnverifiedLag::Serve;
+        let mut scene = Scene::new(HealthPolicy { unverified_lag, ..Default::default() }, ["a", "b"]);
+        scene.refuse("a");
+        scene.answer("b", standby());
+        assert_eq!(scene.serving(), "b");
+        assert_eq!(
+            scene.set_policy(exclude()),
+            ["b: healthy to lagging: primary unobserved: lag unverified"]
+        );
+        assert_eq!(scene.serving(), "");
+    }
+
+    #[test]
+    fn other_settings_end_no_ejection() {
+        let mut scene = healthy();
+        scene.eject("b");
+        scene.wait(60_000);
+        assert_eq!(scene.set_policy(HealthPolicy::with_lag_threshold(ms(600))), QUIET);
+        assert_eq!(scene.serving(), "c");
     }
 
     #[test]

@@ -42,7 +42,7 @@
 //!
 //! # Contents
 //!
-//! * [Handles](#handles) · [What compiles](#what-compiles) · [The second fence](#the-second-fence)
+//! * [Handles](#handles) · [What compiles](#what-compiles) · [The second fence](#the-second-fence) · [Freshness](#freshness)
 //! * [Routing and health](#routing-and-health) · [Retries](#retries) · [Nodes that come and go](#nodes-that-come-and-go)
 //! * [Configuration](#configuration) · [Errors](#errors)
 //! * [Cancelled work and dropped handles](#cancelled-work-and-dropped-handles) · [Migrating](#migrating)
@@ -53,7 +53,7 @@
 //!
 //! | handle | runs | comes from |
 //! |---|---|---|
-//! | [`ReadConn`] | reads, on a replica or what the fallback policy says | [`Router::read`] |
+//! | [`ReadConn<F>`](ReadConn) | reads, on a replica or what the fallback policy says, [as fresh](#freshness) as `F` | [`Router::read`] |
 //! | [`WriteConn`] | everything, on the primary; derefs to `AsyncPgConnection` | [`Router::write`] |
 //! | [`Reader`] | reads: the type for functions | `&mut` of any of them, by coercion |
 //! | [`Pipeline`] | several reads at a time on one connection | [`ReadConn::pipeline`], or `From` a shared connection |
@@ -81,6 +81,27 @@
 //! that writes or a wrong assertion, fails there with Diesel's read-only error and changes nothing.
 //! [What neither fence stops](what_the_types_catch) needs a role that may `SELECT` and nothing else.
 //!
+//! # Freshness
+//!
+//! A replica is always a little behind. How much of that a read can take is part of the type of its connection:
+//!
+//! | | is | comes from |
+//! |---|---|---|
+//! | [`Eventual`] | any healthy replica; the default, so nobody sees the parameter until it is wanted | [`Router::read`] |
+//! | [`Causal`] | at least as new as a commit, named by its [`CausalToken`] | [`ReadRequest::after`], [`Session`] |
+//! | [`Latest`] | on the primary | [`ReadRequest::latest`], [`Router::write`] |
+//!
+//! A fresher connection goes where a staler one is asked for, never the other way: a function that takes a `&mut Reader<Causal>` can
+//! not be called with what may lack its caller's writes.
+//!
+//! [`Router::with_write`] returns its commit's token, at no further round trip. A read after a token goes to a replica that is known
+//! to have replayed the commit; else to one that gets there within the [causal wait](RouterBuilder::causal_wait), which is asked for
+//! all who wait with one question; else to the primary. [`ReadRequest::max_staleness`] bounds the age of data instead. A [`Session`]
+//! carries its token forward over reads and writes. Where a token goes to a client, sign it with [`TokenKeys`].
+//!
+//! The feature `tower` has a layer that carries tokens in headers and cookies, `axum` has extractors, so that a handler that takes a
+//! `ReadConn`, a `ReadConn<Causal>` or a `WriteConn` says all that there is to say, and `serde` lets a token travel in a job.
+//!
 //! # Routing and health
 //!
 //! A monitor asks every node four times a second, on a connection of its own. A replica serves from its first good probe on. It
@@ -102,7 +123,7 @@
 //! # Retries
 //!
 //! [`Router::with_read`] runs a closure, and runs it once more elsewhere when its node is lost: safe, since what it is given cannot
-//! write. [`Router::with_write`] runs one in a transaction, once.
+//! write. [`Router::with_write`] runs one in a transaction, once, and returns its token.
 //!
 //! # Nodes that come and go
 //!
@@ -184,8 +205,7 @@
 //!
 //! # Limits
 //!
-//! There is no TLS yet: a URL that asks for it is refused, never served in plain text. What was written a moment ago may not be on a
-//! replica yet: read on the [`WriteConn`] where it must be. This crate follows promotions; it makes none.
+//! There is no TLS yet: a URL that asks for it is refused, never served in plain text. This crate follows promotions; it makes none.
 
 #[cfg(feature = "axum")]
 pub mod axum;

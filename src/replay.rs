@@ -1,62 +1,104 @@
-//! How far one node has come, as far as is known.
+//! How far one node has come: known, or asked for all who wait on it.
+//!
+//! The monitor's probes answer most questions before they are asked. For the rest one task a node asks, for as long as somebody waits:
+//! so the number of questions is bounded, however many wait.
+
+mod board;
+mod pace;
+mod poller;
+mod session;
 
 use crate::lsn::Lsn;
 use crate::pool::Endpoint;
-use tokio::sync::watch;
+use board::{Board, Duty, Entry, Want};
+use poller::Poller;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// What a node said of its position.
+/// What a node said of its position, or a probe saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) in_recovery: bool,
     /// Replayed up to here on a standby, written up to here on a primary.
     pub(crate) lsn: Lsn,
-    /// On a primary, log has been reserved up to here; on a standby the same as `lsn`.
+    /// On a primary log has been reserved up to here, which may not be written yet; on a standby the same as `lsn`.
     pub(crate) inserted: Lsn,
-    /// When the server process started: tells a restart.
+    /// When the server process started, in microseconds: another one after a restart.
     pub(crate) started: i64,
     /// Before the question was sent.
     pub(crate) asked_at: Instant,
 }
 
-/// How far one node has come.
+/// The position of one node, for all who want to know it.
+///
+/// Costs nothing until somebody waits: only then is there a connection, and a task on the runtime of the first who does. Both
+/// end when nobody has waited for a while, or with this.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    latest: watch::Sender<Option<Position>>,
+    board: Arc<Board>,
+    endpoint: Endpoint,
+    /// Dropping the set ends it.
+    poller: Mutex<JoinSet<()>>,
 }
 
 impl Replay {
-    pub(crate) fn new(_endpoint: Endpoint) -> Self {
-        Self { latest: watch::Sender::new(None) }
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self { board: Arc::new(Board::new()), endpoint, poller: Mutex::default() }
     }
 
-    /// Takes in what a probe has shown.
+    /// Takes in what a probe has shown, unless it is older than what is known.
     pub(crate) fn learned(&self, position: Position) {
-        self.latest.send_replace(Some(position));
+        self.board.learned(position);
     }
 
-    /// The newest that is known.
+    /// The newest that is known. Asks nobody.
     pub(crate) fn latest(&self) -> Option<Position> {
-        *self.latest.borrow()
+        self.board.latest()
     }
 
-    /// Waits until the server that started then is known, as a standby, to have replayed `lsn`.
+    /// Waits until the server that started then is known to have replayed `lsn` as a standby. A server that has been restarted or
+    /// promoted never gets there, nor does one that does not tell its position: the caller sets the deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call waits for nothing any more, and the node is not asked on its behalf.
     pub(crate) async fn reached(&self, lsn: Lsn, started: i64) -> Position {
-        self.wait(|position| position.in_recovery && position.started == started && position.lsn >= lsn).await
+        self.met(Want::Replayed { lsn, started }).await
     }
 
-    /// The first answer to a question that was sent after `instant`.
+    /// The first answer to a question that was sent after `instant`, of a primary or a standby. The caller sets the deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`reached`](Self::reached).
     pub(crate) async fn asked_after(&self, instant: Instant) -> Position {
-        self.wait(|position| position.asked_at > instant).await
+        self.met(Want::AskedAfter(instant)).await
     }
 
-    async fn wait(&self, found: impl Fn(&Position) -> bool) -> Position {
-        let mut latest = self.latest.subscribe();
+    async fn met(&self, want: Want) -> Position {
         loop {
-            if let Some(position) = latest.borrow_and_update().filter(&found) {
+            let place = match self.board.enter(want) {
+                Entry::Met(position) => return position,
+                Entry::Waits(place, duty) => {
+                    duty.into_iter().for_each(|duty| self.poll(duty));
+                    place
+                }
+            };
+            if let Some(position) = place.met().await {
                 return position;
             }
-            let _ = latest.changed().await;
         }
     }
+
+    fn poll(&self, duty: Duty) {
+        let poller = Poller::new(duty, self.endpoint.clone());
+        let mut tasks = self.poller.lock().unwrap_or_else(PoisonError::into_inner);
+        // The one before has no duty any more.
+        *tasks = JoinSet::new();
+        tasks.spawn(poller.run());
+    }
 }
+
+#[cfg(test)]
+mod tests;

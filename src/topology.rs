@@ -280,7 +280,7 @@ impl Topology {
     }
 
     fn is_refused(&self, node: &Node) -> bool {
-        self.seen(node).is_some_and(|seen| seen.view.health == HealthState::Refused)
+        self.seen(node).is_some_and(|seen| seen.view.refused)
     }
 
     /// Whether writes go to the same node, for the same term, or nowhere for the same reason.
@@ -307,6 +307,7 @@ impl Topology {
             Arc::ptr_eq(&one.node, &two.node)
                 && one.view.serves == two.view.serves
                 && one.view.answers == two.view.answers
+                && one.view.refused == two.view.refused
                 && (one.listing.weight == 0) == (two.listing.weight == 0)
         };
         let fallback = |topology: &Self| topology.fallback().map(|node| node.id);

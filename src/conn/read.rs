@@ -3,6 +3,7 @@
 use diesel_async::AsyncPgConnection;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use super::freshness::{Eventual, Freshness};
 use super::pipeline::Pipeline;
@@ -44,6 +45,8 @@ use crate::query::{ReadOnly, Target, Token};
 // connection for a connection, and `&AsyncPgConnection` for one too; each would let writes through.
 pub struct ReadConn<F = Eventual> {
     lease: Lease,
+    /// Tells the session that it is of, if any, whether it is still there.
+    _session: Option<Arc<()>>,
     freshness: PhantomData<fn() -> F>,
 }
 
@@ -51,8 +54,8 @@ impl<F> ReadConn<F> {
     /// The pool must have made the session of `lease` read-only on the server, except for [`WriteConn::as_read`].
     ///
     /// [`WriteConn::as_read`]: crate::WriteConn::as_read
-    pub(crate) fn new(lease: Lease) -> Self {
-        Self { lease, freshness: PhantomData }
+    pub(crate) fn new(lease: Lease, session: Option<Arc<()>>) -> Self {
+        Self { lease, _session: session, freshness: PhantomData }
     }
 
     /// The name of the node that serves this connection.

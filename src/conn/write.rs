@@ -5,6 +5,7 @@ use diesel::result::{DatabaseErrorKind, Error};
 use diesel_async::AsyncPgConnection;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 use super::commit::{self, Written};
 use super::freshness::Latest;
@@ -49,8 +50,8 @@ pub struct WriteConn {
 
 impl WriteConn {
     /// The lease must come from a pool of the primary whose sessions may write.
-    pub(crate) fn new(lease: Lease, history: Option<History>) -> Self {
-        Self { read: ReadConn::new(lease), system: history.and_then(|history| history.system) }
+    pub(crate) fn new(lease: Lease, history: Option<History>, session: Option<Arc<()>>) -> Self {
+        Self { read: ReadConn::new(lease, session), system: history.and_then(|history| history.system) }
     }
 
     /// The name of the node that serves this connection.

@@ -9,6 +9,7 @@ use crate::health::Reason;
 use crate::observation::{Identity, Observation};
 use std::sync::Arc;
 use std::{fmt, mem};
+use tokio::time::Instant;
 
 /// Where writes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(crate) enum NoPrimary {
     NotYetKnown,
     /// No node that answers is writable.
     NobodyWritable,
-    /// The only node that is writable is on an older timeline than the primary was: it was deposed.
+    /// The only node that is writable is on an older timeline than the cluster has reached: it was deposed.
     Deposed,
     /// Several nodes are writable on one timeline, or another one than the primary is writable on its timeline.
     SplitBrain,
@@ -56,6 +57,8 @@ pub(super) struct Candidate<'a> {
     pub(super) probed: bool,
     /// Its latest answer, if it still holds.
     pub(super) seen: Option<&'a Observation>,
+    /// When the server process that gave it had answered for the first time.
+    pub(super) since: Option<Instant>,
     /// It is being removed.
     pub(super) leaves: bool,
 }
@@ -65,7 +68,7 @@ pub(super) struct Candidate<'a> {
 pub(super) enum Standing {
     /// It does not answer.
     Silent,
-    /// It is not known yet which cluster this is, or, of one that is writable, who the primary is.
+    /// It is not known yet which cluster this is, or, of one that is writable, who the primary is; or it takes no new writes.
     Undecided,
     Primary,
     /// It follows the primary, as far as is known.
@@ -91,13 +94,14 @@ pub(super) struct Election {
     cluster: Cluster,
     /// The latest primary that there was.
     term: Option<Term>,
+    reached: Reached,
     writer: Writer,
 }
 
 /// Which cluster this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cluster {
-    /// Not every node has been asked yet.
+    /// Not every node has been asked yet, of those that there were first.
     Unknown,
     /// At most one server says which cluster it is of, and it is not the configured primary.
     Unconfirmed,
@@ -114,9 +118,18 @@ pub(super) struct Term {
     pub(super) timeline: Option<u32>,
 }
 
+/// The highest timeline on which a node of the cluster was writable. Whoever leaves, what was promoted stays promoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Reached {
+    /// Of which cluster.
+    system: Option<u64>,
+    timeline: Option<u32>,
+}
+
 impl Default for Election {
     fn default() -> Self {
-        Self { cluster: Cluster::Unknown, term: None, writer: Writer::Nobody(NoPrimary::NotYetKnown) }
+        let writer = Writer::Nobody(NoPrimary::NotYetKnown);
+        Self { cluster: Cluster::Unknown, term: None, reached: Reached::default(), writer }
     }
 }
 
@@ -130,7 +143,7 @@ impl Election {
         self.term
     }
 
-    /// The node does not matter any more, be it that it was the primary.
+    /// The node does not matter any more. If it was the primary, another one may be on its timeline.
     pub(super) fn forget(&mut self, id: NodeId) {
         self.term.take_if(|term| term.node == id);
     }
@@ -143,9 +156,11 @@ impl Election {
         }
     }
 
-    /// Nobody is left who knows which cluster this was.
+    /// Nobody is left who knows which cluster this was. Should the next one be the same, it goes on where it was.
     pub(super) fn forget_cluster(&mut self) {
-        *self = Self { writer: self.writer, ..Self::default() };
+        let Self { writer, reached, .. } = *self;
+        let reached = if reached.system.is_some() { reached } else { Reached::default() };
+        *self = Self { writer, reached, ..Self::default() };
     }
 
     /// Whether nothing shows that the server is of another cluster.
@@ -162,6 +177,10 @@ impl Election {
             .filter(|(candidate, standing)| **standing == Standing::Undecided && !candidate.leaves)
             .filter_map(|(candidate, _)| Some((candidate.id, candidate.seen?.timeline)))
             .collect();
+        if let Cluster::Known(system) = self.cluster {
+            let newest = writable.iter().filter_map(|(_, timeline)| *timeline).max();
+            self.reached = Reached { system, timeline: self.reached().max(newest) };
+        }
         match self.choose(all, &writable) {
             Ok((node, timeline)) => {
                 self.term = Some(Term { node, timeline });
@@ -178,7 +197,7 @@ impl Election {
     }
 
     /// The configured primary says which cluster this is. Where it does not answer, at least two other servers that agree do: one
-    /// alone might be a wrong entry.
+    /// alone might be a wrong entry, and so might two that are one server, seen before and after its restart.
     fn identify(&self, all: &[Candidate<'_>]) -> Cluster {
         if let Cluster::Known(_) = self.cluster {
             return self.cluster;
@@ -188,20 +207,25 @@ impl Election {
         if let Some(seen) = primary.and_then(|primary| primary.seen) {
             return Cluster::Known(seen.identity.system);
         }
-        if !all.iter().all(|candidate| candidate.probed) {
+        // One that is added later is no reason to trust the others for longer than what they answer.
+        if self.cluster == Cluster::Unknown && !all.iter().all(|candidate| candidate.probed) {
             return Cluster::Unknown;
         }
-        let servers = all.iter().filter_map(|candidate| Some(candidate.seen?.identity));
-        let mut servers = servers.filter(|server| server.system.is_some());
-        let Some(first) = servers.next() else { return Cluster::Unconfirmed };
-        let others: Vec<_> = servers.filter(|server| *server != first).collect();
-        if others.iter().any(|other| other.system != first.system) {
+        let system = |candidate: &Candidate<'_>| candidate.seen.and_then(|seen| seen.identity.system);
+        let told: Vec<_> = all.iter().filter(|candidate| system(candidate).is_some()).collect();
+        let Some(first) = told.first() else { return Cluster::Unconfirmed };
+        if told.iter().any(|other| system(other) != system(first)) {
             Cluster::Disputed
-        } else if others.is_empty() {
-            Cluster::Unconfirmed
+        } else if told.iter().any(|one| told.iter().any(|other| one.runs_beside(other))) {
+            Cluster::Known(system(first))
         } else {
-            Cluster::Known(first.system)
+            Cluster::Unconfirmed
         }
+    }
+
+    /// The timeline that this cluster has reached.
+    fn reached(&self) -> Option<u32> {
+        self.reached.timeline.filter(|_| self.cluster == Cluster::Known(self.reached.system))
     }
 
     /// The system identifier of a server of another cluster, and that of this one.
@@ -258,7 +282,7 @@ impl Election {
             return Err(NoPrimary::SplitBrain);
         };
         match self.term {
-            Some(term) if timeline < term.timeline => Err(NoPrimary::Deposed),
+            _ if timeline < self.reached() => Err(NoPrimary::Deposed),
             // Where timelines are not told, the service in front of the nodes sees to it that one of them is writable.
             Some(term) if timeline == term.timeline && node != term.node && timeline.is_some() => {
                 Err(NoPrimary::SplitBrain)
@@ -270,14 +294,16 @@ impl Election {
     /// What a node is, now that it is decided who takes the writes.
     fn rank(&self, candidate: &Candidate<'_>, standing: Standing) -> Standing {
         let timeline = candidate.seen.and_then(|seen| seen.timeline);
-        let primary = self.term.and_then(|term| term.timeline);
+        let reached = self.reached();
         match (standing, self.writer) {
             (Standing::Undecided, Writer::Node(node)) if node == candidate.id => Standing::Primary,
             (Standing::Undecided, Writer::Nobody(NoPrimary::NotYetKnown)) => Standing::Undecided,
             (Standing::Undecided, Writer::Nobody(NoPrimary::Unconfirmed)) => {
                 Standing::Refused(Reason::Unconfirmed)
             }
-            (Standing::Undecided, _) => Standing::Refused(match (timeline, primary) {
+            // What it has begun it may end, unless another one was promoted.
+            (Standing::Undecided, _) if candidate.leaves && timeline >= reached => Standing::Undecided,
+            (Standing::Undecided, _) => Standing::Refused(match (timeline, reached) {
                 (Some(timeline), Some(primary)) if timeline < primary => {
                     Reason::Deposed { timeline, primary }
                 }
@@ -287,7 +313,7 @@ impl Election {
             (Standing::Standby, _) if self.cluster == Cluster::Disputed => {
                 Standing::Refused(Reason::Unconfirmed)
             }
-            (Standing::Standby, _) => match (timeline, primary) {
+            (Standing::Standby, _) => match (timeline, self.term.map_or(reached, |term| term.timeline)) {
                 (Some(follows), Some(primary)) if follows != primary => {
                     Standing::Astray(Reason::OtherTimeline { follows, primary })
                 }
@@ -295,6 +321,17 @@ impl Election {
             },
             (standing, _) => standing,
         }
+    }
+}
+
+impl Candidate<'_> {
+    /// Whether these are two servers: of one that is restarted no process answers any more once the next one has answered.
+    fn runs_beside(&self, other: &Self) -> bool {
+        let identity = |candidate: &Self| candidate.seen.map(|seen| seen.identity);
+        let outlasts = |one: &Self, other: &Self| {
+            one.seen.zip(other.since).is_some_and(|(seen, since)| seen.asked_at > since)
+        };
+        identity(self) != identity(other) && outlasts(self, other) && outlasts(other, self)
     }
 }
 
@@ -317,7 +354,7 @@ impl Standing {
 mod tests {
     use super::super::fixture::{Answer, primary, standby};
     use super::*;
-    use tokio::time::Instant;
+    use std::time::Duration;
 
     /// A node by its name, whose id is its number here; by default configured as a replica, probed and silent.
     #[derive(Clone)]
@@ -326,14 +363,16 @@ mod tests {
         listed: Role,
         probed: bool,
         seen: Option<Observation>,
+        since: Instant,
         leaves: bool,
     }
 
-    /// The node of this name, with its latest answer.
+    /// The node of this name, with its latest answer, which is not the first one of its process.
     fn node(name: &str, seen: impl Into<Option<Answer>>) -> Node {
         let started = name.bytes().map(i64::from).sum();
-        let seen = seen.into().map(|seen| seen.observed(Instant::now(), started));
-        Node { name: name.into(), listed: Role::Replica, probed: true, seen, leaves: false }
+        let since = Instant::now();
+        let seen = seen.into().map(|seen| seen.observed(since + Duration::from_secs(1), started));
+        Node { name: name.into(), listed: Role::Replica, probed: true, seen, since, leaves: false }
     }
 
     impl Node {
@@ -347,6 +386,13 @@ mod tests {
 
         fn leaves(self) -> Self {
             Self { leaves: true, ..self }
+        }
+
+        /// Its process has answered after all others, and had not before.
+        fn first_seen(self) -> Self {
+            let since = self.since + Duration::from_secs(2);
+            let seen = self.seen.map(|seen| Observation { asked_at: since, answered_at: since, ..seen });
+            Self { seen, since, ..self }
         }
     }
 
@@ -367,8 +413,8 @@ mod tests {
     fn candidates(nodes: &[Node]) -> Vec<Candidate<'_>> {
         fn candidate(node: &Node) -> Candidate<'_> {
             let Node { listed, probed, leaves, .. } = *node;
-            let seen = node.seen.as_ref();
-            Candidate { id: id(&node.name), name: &node.name, listed, probed, seen, leaves }
+            let (seen, since) = (node.seen.as_ref(), Some(node.since));
+            Candidate { id: id(&node.name), name: &node.name, listed, probed, seen, since, leaves }
         }
         nodes.iter().map(candidate).collect()
     }
@@ -453,7 +499,7 @@ mod tests {
             (
                 "two on the highest timeline",
                 vec![a(primary()), b(primary().timeline(2)), c(primary().timeline(2))],
-                (Err(NoPrimary::SplitBrain), vec![split(1), split(2), split(2)]),
+                (Err(NoPrimary::SplitBrain), vec![deposed(1, 2), split(2), split(2)]),
             ),
             (
                 "standbys alone",
@@ -468,7 +514,12 @@ mod tests {
             (
                 "a node that leaves takes no writes",
                 vec![a(primary()).leaves(), b(standby())],
-                (Err(NoPrimary::NobodyWritable), vec![split(1), Standby]),
+                (Err(NoPrimary::NobodyWritable), vec![Undecided, Standby]),
+            ),
+            (
+                "nor does it keep what it has when another one was promoted",
+                vec![a(primary()).leaves(), b(primary().timeline(2))],
+                (Ok("b"), vec![deposed(1, 2), Primary]),
             ),
             (
                 "where timelines are not told, one that is writable is the primary",
@@ -599,13 +650,57 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_that_was_told_to_leave_is_no_measure_any_more() {
+    fn a_primary_that_was_told_to_leave_is_followed_on_its_timeline_and_by_none_on_an_older_one() {
         let mut election = term();
+        let nodes = |timeline| {
+            let (b, c) = (primary().timeline(timeline), standby().timeline(1));
+            [node("a", None).listed_primary(), node("b", b), node("c", c)]
+        };
         election.forget(id("b"));
-        let nodes = [node("a", None).listed_primary(), node("b", primary())];
-        assert_eq!(hold(&mut election, &nodes).0, Err(NoPrimary::Deposed));
+        assert_eq!(hold(&mut election, &nodes(2)).0, Err(NoPrimary::SplitBrain));
         election.forget(id("a"));
-        assert_eq!(hold(&mut election, &nodes).0, Ok("b"));
+        let expected = vec![Standing::Silent, deposed(1, 2), other_timeline(1, 2)];
+        assert_eq!(hold(&mut election, &nodes(1)), (Err(NoPrimary::Deposed), expected));
+        let expected = vec![Standing::Silent, Standing::Primary, other_timeline(1, 2)];
+        assert_eq!(hold(&mut election, &nodes(2)), (Ok("b"), expected));
+    }
+
+    #[test]
+    fn a_timeline_on_which_nobody_could_take_the_writes_is_reached_all_the_same() {
+        let a = |timeline| node("a", primary().timeline(timeline)).listed_primary();
+        let [b, c] = ["b", "c"].map(|name| node(name, primary().timeline(3)));
+        let mut election = term();
+        assert_eq!(hold(&mut election, &[a(2), b, c]).0, Err(NoPrimary::SplitBrain));
+        assert_eq!(hold(&mut election, &[a(2), node("b", None)]).0, Err(NoPrimary::Deposed));
+        assert_eq!(hold(&mut election, &[a(3), node("b", None)]).0, Ok("a"));
+    }
+
+    #[test]
+    fn a_cluster_that_is_forgotten_goes_on_where_it_was_and_another_one_begins() {
+        let of =
+            |system: u64, timeline| [node("a", primary().system(system).timeline(timeline)).listed_primary()];
+        let begun = || {
+            let mut election = Election::default();
+            assert_eq!(hold(&mut election, &of(7, 3)).0, Ok("a"));
+            election.forget_cluster();
+            election
+        };
+        assert_eq!(hold(&mut begun(), &of(7, 2)).0, Err(NoPrimary::Deposed));
+        assert_eq!(hold(&mut begun(), &of(7, 3)).0, Ok("a"));
+        let mut election = begun();
+        assert_eq!(hold(&mut election, &of(8, 2)).0, Ok("a"));
+        election.forget_cluster();
+        assert_eq!(hold(&mut election, &of(7, 2)).0, Ok("a"), "nor is more than one remembered");
+        // Nobody knows yet which cluster a lone standby is of.
+        let nodes = [node("a", None).listed_primary(), node("b", standby().timeline(2))];
+        assert_eq!(hold(&mut begun(), &nodes).1, [Standing::Silent, Standing::Standby]);
+
+        let untold = |timeline| [node("a", primary().untold_system().timeline(timeline)).listed_primary()];
+        let mut election = Election::default();
+        assert_eq!(hold(&mut election, &untold(3)).0, Ok("a"));
+        assert_eq!(hold(&mut election, &untold(2)).0, Err(NoPrimary::Deposed));
+        election.forget_cluster();
+        assert_eq!(hold(&mut election, &untold(2)).0, Ok("a"), "which may be another one");
     }
 
     #[test]
@@ -654,6 +749,21 @@ mod tests {
                 "two others agree",
                 vec![silent(), b(primary().timeline(2)), c(standby().timeline(2))],
                 (Ok("b"), vec![Silent, Primary, Standby]),
+            ),
+            (
+                "one that is seen for the first time may be the other one, restarted",
+                vec![silent(), b(primary()), c(standby()).first_seen()],
+                (Err(NoPrimary::Unconfirmed), vec![Silent, UNCONFIRMED, Standby]),
+            ),
+            (
+                "and so may the other one, restarted from it",
+                vec![silent(), b(primary()).first_seen(), c(standby())],
+                (Err(NoPrimary::Unconfirmed), vec![Silent, UNCONFIRMED, Standby]),
+            ),
+            (
+                "two of three that agree have been seen beside each other",
+                vec![silent(), b(primary()), c(standby()).first_seen(), d(standby())],
+                (Ok("b"), vec![Silent, Primary, Standby, Standby]),
             ),
             (
                 "two others agree, a third was not asked",
@@ -735,7 +845,7 @@ mod tests {
             (
                 "not one that leaves",
                 vec![a(one(primary())).leaves(), b(one(primary()))],
-                (Ok("b"), vec![split(1), Primary]),
+                (Ok("b"), vec![Undecided, Primary]),
             ),
             (
                 "servers of other clusters are others, started at the same time or not",

@@ -169,6 +169,11 @@ impl Scene {
         self.told(&changes)
     }
 
+    pub(super) fn set_policy(&mut self, policy: HealthPolicy) -> Vec<String> {
+        let changes = self.fleet.set_policy(self.now, policy);
+        self.told(&changes)
+    }
+
     /// Where writes go, or why they go nowhere.
     pub(super) fn writer(&self) -> String {
         match self.fleet.view().writer {

@@ -25,6 +25,8 @@ pub(crate) struct NodeView {
     pub(crate) serves: Service,
     /// Nothing shows that it does not, be it that it is being removed.
     pub(crate) answers: bool,
+    /// It must not do even what it has begun, be it that it is being removed.
+    pub(crate) refused: bool,
     /// When it last became healthy, if it is.
     pub(crate) healthy_since: Option<Instant>,
     /// Its latest answer, if it has ever given one.
@@ -51,6 +53,7 @@ impl NodeView {
             lag: None,
             serves: Service::No,
             answers: true,
+            refused: false,
             healthy_since: None,
             seen: None,
         }
@@ -106,6 +109,7 @@ impl Member {
             lag: self.lag,
             serves: if serves { Service::Yes } else { Service::No },
             answers: self.health.answers(),
+            refused: self.health.is_refused(),
             healthy_since: self.health.healthy_since(),
             seen: self.seen.clone(),
         }

@@ -111,6 +111,11 @@ impl NodeHealth {
         self.ejected.is_some()
     }
 
+    /// Whether it is refused, be it that it is being removed as well.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.state == HealthState::Refused
+    }
+
     /// When the node last became healthy, if it is.
     pub(crate) fn healthy_since(&self) -> Option<Instant> {
         self.since.filter(|_| self.state() == HealthState::Healthy)
@@ -167,6 +172,16 @@ impl NodeHealth {
             }
             if over && this.state == HealthState::Healthy {
                 this.readmit(now);
+            }
+        })
+    }
+
+    /// Judges a replica by other settings, with the lag that its latest answer has shown. What speaks against it counts at once; the
+    /// same answer twice speaks for nobody.
+    pub(crate) fn reconsider(&mut self, policy: &HealthPolicy, now: Instant, lag: Lag) -> Option<Transition> {
+        self.changing(now, |this| {
+            if this.state == HealthState::Healthy {
+                this.standby(policy, lag);
             }
         })
     }

@@ -57,6 +57,9 @@ impl Router {
     /// request on. A node is the same if its name and its address are. With another pool size or connect timeout all pools are
     /// opened anew, and the old ones close as their handles come back.
     ///
+    /// Writes never go back to an older timeline of the same cluster, be it that the node that was promoted is not listed any more. A
+    /// service that is to write to a deposed primary again has to be restarted.
+    ///
     /// Sources of discovery stay those that the router was started with.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::checkout::{Deadline, Tried, describe, each_node};
-use super::wanted::Wanted;
+use super::wanted::{Sample, Wanted};
 use crate::error::{Error, InvalidToken};
 use crate::fleet::NodeId;
 use crate::freshness::{Mismatch, Target};
@@ -21,8 +21,10 @@ const HEAD_START: Duration = Duration::from_millis(2);
 
 /// What came of waiting for a replica.
 enum Waited {
-    /// One may have got there, or there is another topology: it is worth another look.
-    Look,
+    /// This one has got there.
+    Reached(Arc<Node>),
+    /// There is another topology.
+    Changed,
     /// Nobody is there in time.
     Expired,
     /// Not even the primary is.
@@ -65,7 +67,9 @@ impl Shared {
         if wanted.latest {
             return self.on_primary(deadline, |primary| &primary.node.reads).await;
         }
+        let mut wanted = wanted;
         let mut tried: Vec<NodeId> = avoid.into_iter().map(|node| node.id).collect();
+        let mut first = None;
         loop {
             let topology = self.topology.load_full();
             let until = deadline.at.min(deadline.started + topology.settings.causal_wait);
@@ -82,16 +86,21 @@ impl Shared {
                     return Err(error);
                 }
             };
-            match self.take_fresh(&topology, &wanted, target, &mut tried, deadline).await? {
+            match self.take_fresh(&topology, &wanted, target, first.take(), &mut tried, deadline).await? {
                 Tried::Got(node, lease) => return Ok((node, lease)),
                 Tried::Outdated => {}
                 Tried::Nobody(_) => {
-                    let waited = match target {
-                        Some(lsn) => self.wait_for_replay(&topology, lsn, &tried, until).await,
+                    if wanted.sampled.is_none() && wanted.within.is_some_and(|longest| !longest.is_zero()) {
+                        wanted.sampled = self.sample(&topology, until).await;
+                    }
+                    let sampled = wanted.sampled.map(|sample| sample.lsn);
+                    let waited = match target.max(sampled) {
+                        Some(lsn) => self.wait_for_replay(&topology, lsn, &tried, wanted.until(until)).await,
                         None => Waited::Expired,
                     };
                     match waited {
-                        Waited::Look => {}
+                        Waited::Reached(node) => first = Some(node),
+                        Waited::Changed => {}
                         Waited::Expired => break,
                         Waited::Ahead => return Err(InvalidToken::Ahead.into()),
                     }
@@ -115,6 +124,14 @@ impl Shared {
         }
     }
 
+    /// Asks the primary where it is: a position that a replica can be waited for, since to have got there shows that it is recent.
+    async fn sample(&self, topology: &Topology, until: Instant) -> Option<Sample> {
+        let replay = &topology.primary().ok()?.node.replay;
+        let position = timeout_at(until, replay.asked_after(Instant::now())).await.ok()?;
+        let Position { in_recovery, lsn, asked_at, .. } = position;
+        (!in_recovery).then_some(Sample { lsn, asked_at })
+    }
+
     async fn until_history_changed(&self, topology: &Topology, until: Instant) -> Result<bool, Error> {
         let changed = |latest: &Topology| *self.stop.borrow() || latest.history != topology.history;
         let changed = self.topology.wait_for(|latest| changed(latest).then_some(()));
@@ -129,6 +146,7 @@ impl Shared {
         topology: &Topology,
         wanted: &Wanted,
         target: Option<Lsn>,
+        mut first: Option<Arc<Node>>,
         tried: &mut Vec<NodeId>,
         deadline: Deadline,
     ) -> Result<Tried, Error> {
@@ -137,7 +155,10 @@ impl Shared {
         for tier in [topology.near(), topology.far()] {
             loop {
                 let fit = tier.only(|node| !tried.contains(&node.id) && position(node).is_some());
-                let Some(node) = fit.pick(&*topology.settings.strategy).cloned() else { break };
+                // To pick once more would give some twice the share of others.
+                let waited_for = first.take().filter(|node| fit.find(node).is_some());
+                let node = waited_for.or_else(|| fit.pick(&*topology.settings.strategy).cloned());
+                let Some(node) = node else { break };
                 let Some(known) = position(&node) else { break };
                 let left = topology.serving().saturating_sub(tried.len()) + 1;
                 let dial = deadline.left() / left as u32;
@@ -210,6 +231,9 @@ impl Shared {
         if nodes.is_empty() {
             return Waited::Expired;
         }
+        if Instant::now() >= until {
+            return self.expired(topology, lsn).await;
+        }
         let changed = self.topology.wait_for(|latest| (!latest.serves_like(topology)).then_some(()));
         tokio::pin!(changed);
         let first = serving.iter().find_map(|tier| {
@@ -222,22 +246,26 @@ impl Shared {
                 biased;
                 got = timeout_at(head_start, node.replay.reached(lsn, started)) => {
                     if got.is_ok() {
-                        return Waited::Look;
+                        return Waited::Reached(node);
                     }
                 }
-                () = &mut changed => return Waited::Look,
+                () = &mut changed => return Waited::Changed,
             }
         }
-        let mut all: FuturesUnordered<_> =
-            nodes.iter().map(|(node, started)| node.replay.reached(lsn, *started)).collect();
+        let reached = async |node: Arc<Node>, started: i64| {
+            node.replay.reached(lsn, started).await;
+            node
+        };
+        let all = nodes.into_iter().map(|(node, started)| reached(node, started));
+        let mut all: FuturesUnordered<_> = all.collect();
         let mut checked = false;
         let ahead = self.is_ahead(topology, lsn);
         tokio::pin!(ahead);
         loop {
             tokio::select! {
                 biased;
-                Some(_) = all.next() => return Waited::Look,
-                () = &mut changed => return Waited::Look,
+                Some(node) = all.next() => return Waited::Reached(node),
+                () = &mut changed => return Waited::Changed,
                 is_ahead = &mut ahead, if !checked => {
                     if is_ahead {
                         return Waited::Ahead;
@@ -247,8 +275,14 @@ impl Shared {
                 () = sleep_until(until) => break,
             }
         }
+        if checked { Waited::Expired } else { self.expired(topology, lsn).await }
+    }
+
+    /// Before the primary has to serve the read.
+    async fn expired(&self, topology: &Topology, lsn: Lsn) -> Waited {
         let limit = topology.settings.probe_timeout;
-        if !checked && timeout(limit, ahead).await.unwrap_or(false) { Waited::Ahead } else { Waited::Expired }
+        let is_ahead = timeout(limit, self.is_ahead(topology, lsn)).await.unwrap_or(false);
+        if is_ahead { Waited::Ahead } else { Waited::Expired }
     }
 
     /// Whether the primary itself, asked now, has not come so far. Such a token is no commit's: nobody waits for it, and the primary

@@ -7,6 +7,7 @@ use super::wanted::Wanted;
 use crate::conn::{Causal, Eventual, Freshness, Latest, ReadConn, WriteConn};
 use crate::error::Error;
 use crate::freshness::{CausalToken, History};
+use crate::pool::Lease;
 use crate::topology::{Node, Topology};
 use arc_swap::Guard;
 use std::fmt;
@@ -103,9 +104,11 @@ impl<'a, F> ReadRequest<'a, F> {
         self
     }
 
-    /// How old the data may be at most: the bound on a replica's lag when it is picked, not when it was probed last. That grows from
-    /// probe to probe, so less than about two [probe intervals](crate::RouterBuilder::probe_interval) means the primary as a rule.
-    /// Where no replica is that fresh, the [fallback policy](crate::Fallback) decides: the primary, or
+    /// How old the data may be at most: the bound on a replica's lag when the connection is handed out, not when it was probed last.
+    ///
+    /// That bound grows from probe to probe. Where no replica is known to be fresh enough, the primary is asked where it is, all such
+    /// reads with one question, and a replica is waited for that gets there in time; up to the
+    /// [causal wait](crate::RouterBuilder::causal_wait). Then the [fallback policy](crate::Fallback) decides: the primary, or
     /// [`Error::NotFreshEnough`].
     pub fn max_staleness(mut self, longest: Duration) -> Self {
         self.wanted.within = Some(longest);
@@ -121,11 +124,9 @@ impl<'a, F> ReadRequest<'a, F> {
         Deadline::after(self.timeout.unwrap_or(topology.settings.checkout_timeout))
     }
 
-    /// Tells the session, if there is one.
-    pub(super) fn uses(&self, node: &Arc<Node>, history: Option<History>) {
-        if let Some(session) = self.session {
-            session.uses(Arc::clone(node), history, false);
-        }
+    /// The connection on a lease, of which the session is told, if there is one.
+    pub(super) fn conn(&self, node: &Arc<Node>, lease: Lease, history: Option<History>) -> ReadConn<F> {
+        ReadConn::new(lease, self.session.map(|session| session.uses(node, history, false)))
     }
 
     /// What is wanted, with what a session has seen, if that is known.
@@ -175,10 +176,10 @@ impl WriteRequest<'_> {
         Deadline::after(self.timeout.unwrap_or(topology.settings.checkout_timeout))
     }
 
-    fn uses(&self, node: &Arc<Node>, history: Option<History>) {
-        if let Some(session) = self.session {
-            session.uses(Arc::clone(node), history, true);
-        }
+    /// The connection on a lease, of which the session is told, if there is one.
+    fn conn(&self, node: &Arc<Node>, lease: Lease, history: Option<History>) -> WriteConn {
+        let session = self.session.map(|session| session.uses(node, history, true));
+        WriteConn::new(lease, history, session)
     }
 
     pub(super) fn committed(&self, token: CausalToken) {
@@ -222,29 +223,25 @@ impl<F: Freshness> Future for ReadFuture<'_, F> {
             if known.is_none_or(|wanted| !wanted.is_nothing()) {
                 let fresh = known.and_then(|wanted| shared.try_fresh(&topology, &wanted));
                 if let Some((node, lease)) = fresh {
-                    request.uses(&node, topology.history);
-                    return Poll::Ready(Ok(ReadConn::new(lease)));
+                    return Poll::Ready(Ok(request.conn(&node, lease, topology.history)));
                 }
                 let deadline = request.deadline(&topology);
                 self.0 = Progress::Waiting(Box::pin(async move {
                     let (node, lease) = shared.read_fresh(request.resolved().await, None, deadline).await?;
-                    request.uses(&node, shared.topology.load().history);
-                    Ok(ReadConn::new(lease))
+                    Ok(request.conn(&node, lease, shared.topology.load().history))
                 }));
             } else {
                 let first = topology.near().pick(&*topology.settings.strategy);
                 let lease = first.and_then(|node| node.reads.try_checkout());
                 if let (Some(node), Some(lease)) = (first, lease) {
-                    request.uses(node, topology.history);
-                    return Poll::Ready(Ok(ReadConn::new(lease)));
+                    return Poll::Ready(Ok(request.conn(node, lease, topology.history)));
                 }
                 let first = first.cloned();
                 let topology = Guard::into_inner(topology);
                 self.0 = Progress::Waiting(Box::pin(async move {
                     let deadline = request.deadline(&topology);
                     let (node, lease) = shared.read(topology, first, None, deadline).await?;
-                    request.uses(&node, shared.topology.load().history);
-                    Ok(ReadConn::new(lease))
+                    Ok(request.conn(&node, lease, shared.topology.load().history))
                 }));
             }
         }
@@ -264,15 +261,12 @@ impl Future for WriteFuture<'_> {
             let lease = primary.and_then(|primary| primary.writes.try_checkout());
             let lease = lease.filter(|lease| !lease.opened().on_standby);
             if let (Some(primary), Some(lease)) = (primary, lease) {
-                request.uses(&primary.node, topology.history);
-                return Poll::Ready(Ok(WriteConn::new(lease, topology.history)));
+                return Poll::Ready(Ok(request.conn(&primary.node, lease, topology.history)));
             }
             let deadline = request.deadline(&topology);
             self.0 = Progress::Waiting(Box::pin(async move {
                 let (node, lease) = shared.on_primary(deadline, |primary| &primary.writes).await?;
-                let history = shared.topology.load().history;
-                request.uses(&node, history);
-                Ok(WriteConn::new(lease, history))
+                Ok(request.conn(&node, lease, shared.topology.load().history))
             }));
         }
         let Progress::Waiting(answer) = &mut self.0 else { unreachable!("it waits from here on") };

@@ -41,8 +41,7 @@ impl<T: Freshness> ReadRequest<'_, T> {
             } else {
                 shared.read_fresh(wanted, lost.as_deref(), deadline).await?
             };
-            self.uses(&node, shared.topology.load().history);
-            let mut conn = ReadConn::new(lease);
+            let mut conn = self.conn(&node, lease, shared.topology.load().history);
             let (result, retryable) = tokio::select! {
                 biased;
                 // Boxed, so that the whole call is `Send` also where the error is a trait object.
@@ -89,7 +88,7 @@ impl WriteRequest<'_> {
         let shared = &*self.router.shared;
         let deadline = self.deadline(&shared.topology.load());
         let (node, lease) = shared.on_primary(deadline, |primary| &primary.writes).await?;
-        let mut conn = WriteConn::new(lease, shared.topology.load().history);
+        let mut conn = WriteConn::new(lease, shared.topology.load().history, None);
         let (value, token) = tokio::select! {
             biased;
             result = transaction(&mut conn, write) => result?,

@@ -10,7 +10,7 @@ use crate::topology::Node;
 use diesel::result::Error as QueryError;
 use diesel_async::AsyncPgConnection;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
@@ -53,13 +53,15 @@ struct State {
     used: Vec<Used>,
 }
 
-/// A node that the session had a connection to.
+/// A node that the session had a connection to, or has.
 #[derive(Debug, Clone)]
 struct Used {
     node: Arc<Node>,
     /// As it was known then.
     history: Option<History>,
     wrote: bool,
+    /// Gone with the connection. Until then, more can be seen on it.
+    by: Weak<()>,
 }
 
 impl Router {
@@ -84,9 +86,12 @@ impl Session {
         self.state().observe(token);
     }
 
-    /// Forgets all that it has seen: for a token that turned out to be [invalid](Error::is_invalid_token).
+    /// Forgets all that it has seen: for a token that turned out to be [invalid](Error::is_invalid_token). What happens from now on
+    /// counts as seen, also on connections that it has got before.
     pub fn forget(&self) {
-        *self.state() = State::default();
+        let mut state = self.state();
+        state.used.retain(Used::goes_on);
+        (state.token, state.of_writes) = (None, None);
     }
 
     /// Asks for a connection to read from that shows all that this session has seen.
@@ -94,7 +99,7 @@ impl Session {
         ReadRequest::of_session(&self.router, self)
     }
 
-    /// Asks for a connection to write with. All that is committed on it before the session is used again counts as seen.
+    /// Asks for a connection to write with. All that has been committed on it counts as seen.
     pub fn write(&self) -> WriteRequest<'_> {
         WriteRequest::of_session(&self.router, self)
     }
@@ -154,44 +159,41 @@ impl Session {
         self.state().of_writes
     }
 
-    /// What it has seen, as far as that is known.
-    #[cfg(feature = "tower")]
-    pub(crate) fn seen(&self) -> Option<CausalToken> {
-        self.state().token
-    }
-
     /// What is known, if nobody has to be asked for more.
-    pub(super) fn known(&self) -> Option<Option<CausalToken>> {
+    pub(crate) fn known(&self) -> Option<Option<CausalToken>> {
         let state = self.state();
         state.used.is_empty().then_some(state.token)
     }
 
-    /// The session has got a connection to this node.
-    pub(super) fn uses(&self, node: Arc<Node>, history: Option<History>, wrote: bool) {
+    /// The session has got a connection to this node, which has to keep what this returns.
+    pub(super) fn uses(&self, node: &Arc<Node>, history: Option<History>, wrote: bool) -> Arc<()> {
+        let by = Arc::new(());
+        let used = Used { node: Arc::clone(node), history, wrote, by: Arc::downgrade(&by) };
         let mut state = self.state();
-        let is_known =
-            |used: &Used| Arc::ptr_eq(&used.node, &node) && used.history == history && used.wrote == wrote;
-        if !state.used.iter().any(is_known) {
-            state.used.push(Used { node, history, wrote });
-        }
+        state.used.retain(|before| before.goes_on() || !before.is_of(&used) || before.wrote != wrote);
+        state.used.push(used);
+        by
     }
 
     /// Finds out what the nodes that were used had at most, which is what they have now.
     async fn resolve(&self, reads: bool) {
         let used: Vec<_> = self.state().used.iter().filter(|used| used.wrote || reads).cloned().collect();
-        for used in used {
-            let (token, of_primary) = self.seen_on(&used).await;
+        // Before they are asked: a connection that goes on may show more than its node has when it answers.
+        let over: Vec<_> = used.iter().filter(|used| !used.goes_on()).map(|used| used.by.clone()).collect();
+        for (i, one) in used.iter().enumerate() {
+            if used[..i].iter().any(|before| before.is_of(one)) {
+                continue;
+            }
+            let (token, of_primary) = self.seen_on(one).await;
             let mut state = self.state();
             if of_primary {
                 state.catch_up(token);
             }
-            match used.wrote {
+            match used.iter().any(|other| other.wrote && other.is_of(one)) {
                 true => state.observe(token),
                 false => state.token = Some(later(state.token, token)),
             }
-            state
-                .used
-                .retain(|other| !(Arc::ptr_eq(&other.node, &used.node) && other.history == used.history));
+            state.used.retain(|other| !(other.is_of(one) && over.iter().any(|by| by.ptr_eq(&other.by))));
         }
     }
 
@@ -222,6 +224,17 @@ impl Session {
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change is whole: a panic leaves nothing half done.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Used {
+    fn goes_on(&self) -> bool {
+        self.by.strong_count() > 0
+    }
+
+    /// Whether one question tells of both.
+    fn is_of(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.node, &other.node) && self.history == other.history
     }
 }
 

@@ -110,11 +110,9 @@ impl CausalCookie {
         self
     }
 
-    /// Finds what cookies of this name hold.
-    pub(super) fn find(&self, header: &str, mut found: impl FnMut(&str)) {
-        for cookie in Cookie::split_parse(header).flatten().filter(|cookie| cookie.name() == self.name) {
-            found(cookie.value());
-        }
+    /// Those of this name in the value of a `Cookie` header.
+    pub(super) fn found_in<'a>(&self, header: &'a str) -> impl Iterator<Item = Cookie<'a>> {
+        Cookie::split_parse(header).flatten().filter(|cookie| cookie.name() == self.name)
     }
 
     /// The value of a `Set-Cookie` header that gives it to a client.

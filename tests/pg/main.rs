@@ -7,6 +7,7 @@ mod events;
 mod faults;
 mod fence;
 mod fencing;
+mod freshness;
 mod handles;
 mod membership;
 mod outages;

@@ -1,14 +1,22 @@
-//! Tokens over HTTP: the layer and the extractors.
+//! Tokens over HTTP: a service with the layer and the extractors, on real clusters.
 
-use crate::support::{self, notes};
+mod arguments;
+mod cookies;
+mod tokens;
+
+use crate::support::{self, PATIENCE, notes};
 use axum::body::Body;
 use axum::extract::FromRef;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Request, StatusCode, header};
 use axum::routing::{get, post};
 use diesel::prelude::*;
+use diesel::result::Error as QueryError;
 use diesel_replicas::tower::CausalLayer;
-use diesel_replicas::{Causal, ReadConn, Router, RunQueryDsl, TokenKeys, WriteConn};
+use diesel_replicas::{
+    Causal, Freshness, Latest, ReadConn, Router, RouterBuilder, RunQueryDsl, Session, TokenKeys, WriteConn,
+};
 use http_body_util::BodyExt;
+use pg_cluster::Cluster;
 use tower::ServiceExt;
 
 #[derive(Clone, FromRef)]
@@ -16,28 +24,83 @@ struct App {
     router: Router,
 }
 
-async fn count(mut conn: ReadConn<Causal>) -> String {
+/// Handlers whose arguments say what they do.
+fn routes() -> axum::Router<App> {
+    axum::Router::new()
+        .route("/eventual", get(async |conn: ReadConn| count(conn).await))
+        .route("/causal", get(async |conn: ReadConn<Causal>| count(conn).await))
+        .route("/latest", get(async |conn: ReadConn<Latest>| count(conn).await))
+        .route("/add", post(add))
+        .route("/add-late", post(async |conn: WriteConn, _reading: ReadConn<Causal>| add(conn).await))
+        .route("/commit-and-fail", post(commit_and_fail))
+}
+
+async fn count<F: Freshness>(mut conn: ReadConn<F>) -> String {
     let notes: i64 = notes::table.count().get_result(&mut conn).await.unwrap();
     format!("{notes} on {}", conn.node())
 }
 
-async fn add(mut conn: WriteConn) -> &'static str {
+async fn add(mut conn: WriteConn) {
     diesel::insert_into(notes::table).values(notes::body.eq("new")).execute(&mut conn).await.unwrap();
-    "added"
+}
+
+async fn commit_and_fail(session: Session) -> StatusCode {
+    let adding = session.with_write(async |conn| {
+        diesel::insert_into(notes::table).values(notes::body.eq("new")).execute(conn).await
+    });
+    assert_eq!(adding.await, Ok::<_, QueryError>(1));
+    StatusCode::INTERNAL_SERVER_ERROR
 }
 
 fn service(router: &Router, layer: CausalLayer) -> axum::Router {
-    let routes = axum::Router::new().route("/", post(add)).route("/causal", get(count));
-    routes.layer(layer).with_state(App { router: router.clone() })
+    routes().layer(layer).with_state(App { router: router.clone() })
 }
 
+/// A router that does not mind how far its replicas are behind.
+fn patient(cluster: &Cluster) -> RouterBuilder {
+    support::builder(cluster).lag_threshold(PATIENCE * 10)
+}
+
+fn keys() -> TokenKeys {
+    TokenKeys::new([7; 32]).unwrap()
+}
+
+#[derive(Debug)]
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
     body: String,
 }
 
-async fn ask(service: &axum::Router, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+impl Answer {
+    fn header(&self, name: impl Into<HeaderName>) -> Option<&str> {
+        self.headers.get(name.into()).map(|value| value.to_str().unwrap())
+    }
+
+    /// What the header for tokens says.
+    fn token(&self) -> Option<&str> {
+        self.header(diesel_replicas::tower::HEADER)
+    }
+
+    fn set_cookie(&self) -> Option<&str> {
+        self.header(header::SET_COOKIE)
+    }
+
+    /// As a browser sends it back.
+    fn cookie(&self) -> Option<&str> {
+        Some(self.set_cookie()?.split_once(';').unwrap().0)
+    }
+
+    #[track_caller]
+    fn removes_cookie(&self) {
+        let set = self.set_cookie().unwrap();
+        assert!(set.starts_with("causal_token=;") && set.contains("; Max-Age=0;"), "{set}");
+    }
+}
+
+/// Sends `GET /..` or `POST /..` with these headers.
+async fn ask(service: &axum::Router, request: &str, headers: &[(&str, &str)]) -> Answer {
+    let (method, path) = request.split_once(' ').unwrap();
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -45,23 +108,7 @@ async fn ask(service: &axum::Router, method: &str, path: &str, headers: &[(&str,
     let response = service.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.to_vec()).unwrap() }
+    Answer { status: parts.status, headers: parts.headers, body: String::from_utf8(body.into()).unwrap() }
 }
 
-#[tokio::test]
-async fn who_writes_sees_it_in_the_next_request() {
-    let cluster = support::cluster(1).await;
-    let router = support::router(&cluster).await;
-    let service = service(&router, CausalLayer::signed(&router, TokenKeys::new([1; 32]).unwrap()));
-    cluster.replica(0).pause_replay().await.unwrap();
-    let written = ask(&service, "POST", "/", &[]).await;
-    assert_eq!(written.status, StatusCode::OK, "{}", written.body);
-    let token = written.headers["x-causal-token"].to_str().unwrap();
-    let cookie = written.headers[header::SET_COOKIE].to_str().unwrap().split(';').next().unwrap();
-    let on_primary = format!("2 on {}", cluster.primary().name());
-    for carried in [("x-causal-token", token), ("cookie", cookie)] {
-        assert_eq!(ask(&service, "GET", "/causal", &[carried]).await.body, on_primary);
-    }
-    let stale = format!("1 on {}", cluster.replica(0).name());
-    assert_eq!(ask(&service, "GET", "/causal", &[]).await.body, stale);
-}
+const TOKEN: &str = "x-causal-token";

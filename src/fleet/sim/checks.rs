@@ -152,6 +152,8 @@ impl Sim {
     /// Holds what the fleet makes of it all against what is true; `answered` has just given an answer.
     pub(super) fn check(&mut self, answered: Option<usize>) -> TestCaseResult {
         let view = self.fleet.view();
+        let newest = self.writable(false).iter().filter_map(|(_, answer)| answer.seen.timeline).max();
+        self.reached.1 = self.reached.1.max(newest);
         self.check_told(&view)?;
         match view.writer {
             Writer::Node(id) => self.check_writer(id)?,
@@ -178,6 +180,7 @@ impl Sim {
             let gone = matches!(node.health, HealthState::Unreachable | HealthState::Draining);
             prop_assert!(gone || !self.is_gone(entry), "it does not answer");
             prop_assert_eq!(node.health == HealthState::Draining, entry.leaves);
+            prop_assert!(entry.leaves || node.refused == (node.health == HealthState::Refused));
         }
         let (certain, possible) = (self.writable(true), self.writable(false));
         prop_assert!(!self.told.split || servers(&possible, None) > 1, "there is no split brain");
@@ -185,7 +188,8 @@ impl Sim {
         Ok(())
     }
 
-    /// Writes go to a node that was writable when it was last asked, on a higher timeline than any before, or still on the same.
+    /// Writes go to a node that was writable when it was last asked, on a higher timeline than any before, or still on the same; if
+    /// the one before has left, on the same at least.
     fn check_writer(&mut self, id: NodeId) -> TestCaseResult {
         let entry = self.entries.iter().find(|entry| entry.id == id);
         let entry = entry.ok_or_else(|| TestCaseError::fail("it is gone"))?;
@@ -199,6 +203,8 @@ impl Sim {
             prop_assert!(term.timeline.is_none() || term.timeline > before.timeline, "it was not promoted");
             self.steady = 0;
         }
+        prop_assert!(term.timeline >= self.reached.0, "it was deposed");
+        self.reached.0 = term.timeline;
         (self.term, self.history, self.known) = (Some(term), Some(last.history), true);
         Ok(())
     }
@@ -217,6 +223,7 @@ impl Sim {
             };
             timeline.is_none() || timeline > term.timeline || certain.iter().any(same)
         });
+        let may = may && timeline >= self.reached.1;
         prop_assert!(!(alone && decided && may), "nobody takes the writes that somebody could");
         Ok(())
     }
@@ -249,7 +256,9 @@ impl Sim {
         prop_assert!(is_ours(last) || self.is_alone(last), "it is of another cluster");
         prop_assert!(!entry.leaves && !self.is_gone(entry), "it is as good as gone");
         prop_assert!(node.role == Role::Replica && last.seen.in_recovery, "it is writable");
-        let (follows, primary) = (last.seen.timeline, self.term.and_then(|term| term.timeline));
+        // If the primary has left, the one to be followed is at least as far.
+        let left = (self.known && self.reached.0 == self.reached.1).then_some(self.reached.0).flatten();
+        let (follows, primary) = (last.seen.timeline, self.term.map_or(left, |term| term.timeline));
         prop_assert!(follows.is_none() || primary.is_none() || follows == primary, "it is astray");
         let same = view.nodes.iter().zip(&self.entries).filter(|(other, entry)| {
             let seen = other.seen.as_ref().filter(|_| other.serves == Service::Yes && !entry.void);
@@ -259,6 +268,11 @@ impl Sim {
         let lag = node.lag.and_then(|lag| lag.time());
         let kept = lag.is_some_and(|lag| lag <= self.policy.lag_hard_limit);
         prop_assert!(node.health == HealthState::Healthy || node.health == HealthState::Lagging && kept);
+        if let (HealthState::Healthy, Some(shown)) = (node.health, node.lag) {
+            let within = lag.is_some_and(|lag| lag <= self.policy.lag_threshold);
+            let counts = shown.lacks_newer() || self.policy.unverified_lag == UnverifiedLag::Exclude;
+            prop_assert!(within || !counts, "its lag is over the threshold that holds now");
+        }
         Ok(())
     }
 
@@ -346,10 +360,11 @@ impl Sim {
         there.iter().copied().filter(|(_, last)| stands(last)).collect()
     }
 
-    /// Of all that answer it is the only server, and it is not known which cluster this is.
+    /// Of all that answer it is the only server, restarted or not, and it is not known which cluster this is: of other clusters than
+    /// ours there is one server each.
     fn is_alone(&self, answer: &Answer) -> bool {
         let mut others = self.entries.iter().filter(|entry| self.answers(entry));
-        let same = |other: &Answer| other.seen.identity == answer.seen.identity;
+        let same = |other: &Answer| other.seen.identity.system == answer.seen.identity.system;
         !self.known && others.all(|other| other.last.as_ref().is_some_and(same))
     }
 }

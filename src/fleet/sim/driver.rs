@@ -4,7 +4,7 @@ use super::super::fixture::ms;
 use super::super::*;
 use super::Counts;
 use super::schedule::{Op, Setup, policy};
-use super::world::{Answer, OUR_SERVERS, OURS, Tells, World};
+use super::world::{Answer, Fault, OUR_SERVERS, OURS, Tells, World};
 use crate::health::Ejection;
 use proptest::test_runner::TestCaseResult;
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub(super) struct Sim {
     pub(super) told: Told,
     /// The node that writes went to last and its timeline, unless it has left.
     pub(super) term: Option<Term>,
+    /// The highest timeline of all that took the writes, and of all that were seen to be writable.
+    pub(super) reached: (Option<u32>, Option<u32>),
     /// The one that was written last.
     pub(super) history: Option<usize>,
     /// It is settled which cluster this is.
@@ -83,7 +85,10 @@ struct Probe {
 
 impl Sim {
     pub(super) fn new(setup: &Setup) -> Self {
-        let world = World::new(setup.tells);
+        let mut world = World::new(setup.tells);
+        if setup.primary_down {
+            world.fail(setup.primary, Fault::Down);
+        }
         let policy = policy(setup.policy);
         let mut sim = Self {
             fleet: Fleet::new(policy.clone()),
@@ -95,6 +100,7 @@ impl Sim {
             moved: false,
             told: Told { writer: Writer::Nobody(NoPrimary::NotYetKnown), wrote_to: None, split: false },
             term: None,
+            reached: (None, None),
             history: None,
             known: false,
             steady: 0,
@@ -317,6 +323,9 @@ impl Sim {
         self.entries.remove(index);
         if !self.entries.iter().filter_map(|entry| entry.last.as_ref()).any(is_ours) {
             (self.known, self.term) = (false, None);
+            if self.tells == Tells::NoSystem {
+                self.reached = (None, None);
+            }
         }
         let changes = self.fleet.remove(self.world.now, id);
         self.hear(&changes)?;
@@ -353,7 +362,8 @@ impl Sim {
 
     fn set_policy(&mut self, policy: HealthPolicy) -> TestCaseResult {
         self.policy = policy;
-        self.fleet.set_policy(self.policy.clone());
+        let changes = self.fleet.set_policy(self.world.now, self.policy.clone());
+        self.hear(&changes)?;
         self.check(None)
     }
 

@@ -13,6 +13,8 @@ pub(super) struct Setup {
     pub(super) policy: u8,
     pub(super) primary: usize,
     pub(super) replicas: Vec<usize>,
+    /// The configured primary does not run at first.
+    pub(super) primary_down: bool,
     /// All have been probed before anything happens.
     pub(super) settled: bool,
 }
@@ -52,10 +54,18 @@ pub(super) fn setup() -> impl Strategy<Value = Setup> {
         2 => Just(vec![1, 2]),
         2 => Just(vec![1, 2, 3]),
         3 => prop::collection::vec(0..SERVERS, 0..5),
+        1 => prop::collection::vec(OUR_SERVERS..SERVERS, 2..4),
     ];
-    let settled = prop::bool::weighted(0.7);
-    (tells, 0..POLICIES, primary, replicas, settled).prop_map(
-        |(tells, policy, primary, replicas, settled)| Setup { tells, policy, primary, replicas, settled },
+    let (primary_down, settled) = (prop::bool::weighted(0.2), prop::bool::weighted(0.7));
+    (tells, 0..POLICIES, primary, replicas, primary_down, settled).prop_map(
+        |(tells, policy, primary, replicas, primary_down, settled)| Setup {
+            tells,
+            policy,
+            primary,
+            replicas,
+            primary_down,
+            settled,
+        },
     )
 }
 

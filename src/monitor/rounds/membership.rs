@@ -70,7 +70,7 @@ impl Rounds {
         let pools_change = self.settings.pools != settings.pools;
         let before: Vec<_> = self.watched.iter().map(|watched| watched.node.id).collect();
         self.settings = settings;
-        self.fleet.set_policy(self.settings.health.clone());
+        self.changes.extend(self.fleet.set_policy(Instant::now(), self.settings.health.clone()));
         self.keep_time();
         let mut order = vec![];
         for (i, spec) in nodes.into_iter().enumerate() {
@@ -223,11 +223,12 @@ mod tests {
     use super::*;
     use crate::config::{Config, RouterBuilder};
     use crate::fleet::Service;
+    use crate::health::UnverifiedLag;
     use crate::monitor::Monitor;
     use crate::observation::{Identity, Standby};
     use crate::router::{Router, parts};
     use tokio::sync::{Mutex, mpsc};
-    use tokio::time::pause;
+    use tokio::time::{advance, pause};
 
     /// A primary `a` and the replicas `b` and `c`, which nobody ever connects to.
     fn builder() -> RouterBuilder {
@@ -308,6 +309,19 @@ mod tests {
         rounds.apply(Command::Reload { nodes, settings: Arc::new(settings), reply: oneshot::channel().0 });
     }
 
+    fn writer(rounds: &Rounds) -> Result<String, NoPrimary> {
+        let primary = rounds.primary.as_ref().map_err(|why| *why);
+        primary.map(|primary| primary.node.name.to_string())
+    }
+
+    /// As if no handle of theirs was out any more.
+    fn remove_those_that_leave(rounds: &mut Rounds) {
+        let leaving = rounds.watched.iter().filter(|watched| watched.leaving.is_some());
+        for id in leaving.map(|watched| watched.node.id).collect::<Vec<_>>() {
+            rounds.remove(id, 0);
+        }
+    }
+
     fn names(rounds: &Rounds) -> Vec<String> {
         rounds.watched.iter().map(|watched| watched.node.name.to_string()).collect()
     }
@@ -354,6 +368,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_replica_that_may_not_serve_by_other_settings_leaves_with_the_reload() {
+        let mut rounds = healthy(builder()).await;
+        fail(&mut rounds, "a");
+        advance(Duration::from_secs(2)).await;
+        answer(&mut rounds, "b", false, 1);
+        let serves = |rounds: &Rounds, i: usize| {
+            let topology = rounds.topology.load();
+            topology.serving_node(&rounds.watched[i].node).is_some()
+        };
+        assert!(serves(&rounds, 1), "nobody can tell whether it lags");
+        reload(&mut rounds, builder().unverified_lag(UnverifiedLag::Exclude).config().expect("valid"));
+        assert!(!serves(&rounds, 1) && serves(&rounds, 2));
+    }
+
+    #[tokio::test]
     async fn a_panic_forgets_neither_who_is_being_removed_nor_what_was_found() {
         let monitor = monitor(builder());
         let mut before = rounds(&monitor).await;
@@ -389,10 +418,6 @@ mod tests {
         answer(&mut rounds, "d", false, 1);
         fail(&mut rounds, "a");
         answer(&mut rounds, "d", true, 2);
-        let writer = |rounds: &Rounds| {
-            let primary = rounds.primary.as_ref().map_err(|why| *why);
-            primary.map(|primary| primary.node.name.to_string())
-        };
         assert_eq!(writer(&rounds).as_deref(), Ok("d"));
         fail(&mut rounds, "d");
         rounds.apply(Command::Discovered { source: 0, nodes: vec![] });
@@ -418,6 +443,35 @@ mod tests {
         assert_eq!(writer(&rounds), Err(NoPrimary::Deposed));
         answer(&mut rounds, "b", true, 2);
         assert_eq!(writer(&rounds), Ok(("b".to_owned(), 2)));
+    }
+
+    #[tokio::test]
+    async fn a_reload_without_the_primary_leaves_the_writes_to_no_older_one() {
+        let mut rounds = healthy(builder()).await;
+        answer(&mut rounds, "b", true, 2);
+        assert_eq!(writer(&rounds).as_deref(), Ok("b"));
+        reload(&mut rounds, primary().replica(node("c")).config().expect("valid"));
+        remove_those_that_leave(&mut rounds);
+        assert_eq!(names(&rounds), ["a", "c"]);
+        for _ in 0..3 {
+            answer(&mut rounds, "a", true, 1);
+            assert_eq!(writer(&rounds), Err(NoPrimary::Deposed));
+        }
+        answer(&mut rounds, "c", true, 2);
+        assert_eq!(writer(&rounds).as_deref(), Ok("c"));
+    }
+
+    #[tokio::test]
+    async fn a_reload_with_others_alone_leaves_the_writes_to_no_older_one() {
+        let mut rounds = healthy(builder()).await;
+        answer(&mut rounds, "b", true, 2);
+        reload(&mut rounds, Router::builder().primary(node("x")).replica(node("y")).config().expect("valid"));
+        remove_those_that_leave(&mut rounds);
+        answer(&mut rounds, "x", true, 1);
+        answer(&mut rounds, "y", false, 1);
+        assert_eq!(writer(&rounds), Err(NoPrimary::Deposed));
+        answer(&mut rounds, "y", true, 2);
+        assert_eq!(writer(&rounds).as_deref(), Ok("y"));
     }
 
     #[tokio::test]
@@ -450,6 +504,28 @@ mod tests {
         tokio::task::yield_now().await;
         fail(&mut rounds, "b");
         timeout(Duration::from_secs(1), lost).await.expect("at once").expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn writes_on_a_primary_that_is_being_removed_may_end_until_another_one_is_promoted() {
+        let mut rounds = healthy(builder()).await;
+        let topology = Arc::clone(&rounds.topology);
+        let old = Arc::clone(&rounds.watched[0].node);
+        reload(&mut rounds, Router::builder().primary(node("b")).replica(node("c")).config().expect("valid"));
+        assert_eq!(topology.deposed(&old).now_or_never(), None);
+        answer(&mut rounds, "b", true, 1);
+        assert_eq!(
+            topology.deposed(&old).now_or_never(),
+            None,
+            "it was made the primary on the same timeline"
+        );
+        let deposed = tokio::spawn({
+            let topology = Arc::clone(&topology);
+            async move { topology.deposed(&old).await }
+        });
+        tokio::task::yield_now().await;
+        answer(&mut rounds, "c", true, 2);
+        timeout(Duration::from_secs(1), deposed).await.expect("at once").expect("no panic");
     }
 
     #[tokio::test]

@@ -1,0 +1,165 @@
+//! One connection for asking how far a node has come.
+
+use super::Position;
+use crate::error::Millis;
+use crate::lsn::Lsn;
+use crate::pool::{ConnectError, Endpoint};
+use futures_util::future::join;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tokio_postgres::types::PgLsn;
+use tokio_postgres::{Client, Error, SimpleQueryMessage, Statement};
+
+/// Any role may ask this, from version 14 on, and a promotion cannot come between its parts. Functions that fail on one kind of
+/// node stand in a branch of `CASE`, which is evaluated on demand.
+const QUESTION: &str = "SELECT in_recovery, \
+     (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint, \
+     CASE WHEN in_recovery THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, \
+     CASE WHEN NOT in_recovery THEN pg_catalog.pg_current_wal_insert_lsn() END \
+     FROM pg_catalog.pg_is_in_recovery() AS in_recovery";
+
+/// How long a connection may take to be ready, and an answer to come. A node that is frozen, or gone without a word, never
+/// answers.
+const LIMIT: Duration = Duration::from_millis(500);
+
+/// The first version whose servers wait for a position themselves.
+const WAITS_SINCE: u32 = 19;
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    client: Client,
+    /// A prepared statement: answered in two thirds of the time.
+    question: Statement,
+    can_wait: bool,
+    /// Drives the connection; dropping the set ends it, however silent the node is.
+    _connection: JoinSet<()>,
+}
+
+/// Why a node's position is not known.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("{0}")]
+    Connect(#[from] ConnectError),
+    #[error("{0}")]
+    Asked(#[from] Error),
+    #[error("it does not tell its position")]
+    Untold,
+    #[error("no answer within {}", Millis(*.0))]
+    TimedOut(Duration),
+}
+
+impl Session {
+    /// # Cancel safety
+    ///
+    /// A dropped call closes what it had opened.
+    pub(super) async fn open(endpoint: &Endpoint) -> Result<Self, Failure> {
+        within(LIMIT, async {
+            let (client, connection) = endpoint.connect_raw().await?;
+            let can_wait = connection.parameter("server_version").is_some_and(waits);
+            let mut driver = JoinSet::new();
+            // What goes wrong on the connection shows in the client's answers.
+            driver.spawn(async move {
+                let _ = connection.await;
+            });
+            let question = client.prepare(QUESTION).await?;
+            Ok(Self { client, question, can_wait, _connection: driver })
+        })
+        .await
+    }
+
+    pub(super) async fn ask(&self) -> Result<Position, Failure> {
+        within(LIMIT, self.query()).await
+    }
+
+    /// Whether the server can wait by itself until it has replayed something.
+    pub(super) fn can_wait(&self) -> bool {
+        self.can_wait
+    }
+
+    /// Asks when the server has replayed this, or has waited for it for so long. The question is sent along with the wait, so
+    /// the answer takes no further round trip.
+    pub(super) async fn ask_after(&mut self, lsn: Lsn, at_most: Duration) -> Result<Position, Failure> {
+        let wait = format!(
+            "WAIT FOR LSN '{lsn}' WITH (MODE 'standby_replay', TIMEOUT '{}ms', NO_THROW)",
+            at_most.as_millis()
+        );
+        let both = async { Ok(join(self.client.simple_query(&wait), self.query()).await) };
+        let (waited, position) = within(LIMIT + at_most, both).await?;
+        let position = position?;
+        // Whatever else it says, it may say again without having waited.
+        self.can_wait = match waited.as_deref().ok().and_then(first_value) {
+            Some("success") => position.lsn >= lsn,
+            Some("timeout") => true,
+            _ => false,
+        };
+        Ok(position)
+    }
+
+    async fn query(&self) -> Result<Position, Failure> {
+        let asked_at = Instant::now();
+        let row = self.client.query_one(&self.question, &[]).await?;
+        let lsn = |column| Ok::<_, Error>(row.try_get::<_, Option<PgLsn>>(column)?.map(u64::from));
+        let told = lsn(2)?.ok_or(Failure::Untold)?;
+        Ok(Position {
+            in_recovery: row.try_get(0)?,
+            started: row.try_get(1)?,
+            lsn: Lsn::new(told),
+            inserted: Lsn::new(lsn(3)?.map_or(told, end_of_log)),
+            asked_at,
+        })
+    }
+}
+
+async fn within<T>(limit: Duration, asking: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    timeout(limit, asking).await.unwrap_or(Err(Failure::TimedOut(limit)))
+}
+
+fn first_value(messages: &[SimpleQueryMessage]) -> Option<&str> {
+    messages.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    })
+}
+
+/// `19.0`, `19rc1 (Debian 19~rc1-1)`.
+fn waits(version: &str) -> bool {
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next();
+    digits.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= WAITS_SINCE)
+}
+
+/// Where the log ends that has been reserved up to here. The header of a page counts as reserved before there is anything behind
+/// it, and no standby gets past it until there is.
+fn end_of_log(inserted: u64) -> u64 {
+    const PAGE: u64 = 8192;
+    const HEADER: u64 = 24;
+    if inserted % PAGE == HEADER { inserted - HEADER } else { inserted }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_wait_from_version_19_on() {
+        for (version, waits_itself) in [
+            ("19.0", true),
+            ("19rc1 (Debian 19~rc1-1)", true),
+            ("20devel", true),
+            ("18.6 (Debian 18.6-3)", false),
+            ("9.6.24", false),
+            ("", false),
+            ("unknown", false),
+        ] {
+            assert_eq!(waits(version), waits_itself, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_page_header_with_nothing_behind_it_is_no_log() {
+        for (inserted, end) in [(8192 * 5 + 24, 8192 * 5), (8192 * 5 + 32, 8192 * 5 + 32), (24, 0), (0, 0)] {
+            assert_eq!(end_of_log(inserted), end);
+        }
+    }
+}
