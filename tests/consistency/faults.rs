@@ -18,7 +18,8 @@ const ERA: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     pub promotion: Duration,
-    pub restart: Duration,
+    /// Of what happens to a service, in turns: it stands still, or is restarted.
+    pub service: Duration,
 }
 
 /// All that happens to the world beside its load.
@@ -48,7 +49,7 @@ impl<'a> Faults<'a> {
             going_on.push(Box::pin(trouble(world, node, seed, Arc::clone(&counts))));
         }
         going_on.push(Box::pin(promote(world, seed, pace.promotion, Arc::clone(&counts))));
-        going_on.push(Box::pin(restart(world, pace.restart, Arc::clone(&counts))));
+        going_on.push(Box::pin(services(world, seed, pace.service, Arc::clone(&counts))));
         going_on.push(Box::pin(renew(world)));
         Self { counts, going_on }
     }
@@ -109,8 +110,8 @@ async fn heal(node: &Node, fault: Fault) {
 }
 
 async fn promote(world: &World, seed: u64, every: Duration, counts: Arc<Counts>) {
-    for (after, promotion) in schedule::promotions(seed, every) {
-        sleep(after).await;
+    for (number, turn) in schedule::promotions(seed, every).enumerate() {
+        sleep(turn.after).await;
         let mut primary = world.primary.write().await;
         let (old, deposed) = (*primary, world.node(*primary));
         until("every replica streams", async || {
@@ -118,7 +119,14 @@ async fn promote(world: &World, seed: u64, every: Duration, counts: Arc<Counts>)
             deposed.sql(sql).await.unwrap().as_deref() == Some(&*REPLICAS.to_string())
         })
         .await;
-        match promotion {
+        let unaware = match turn.behind_the_back {
+            true => Some(world.service(number / 4).await),
+            false => None,
+        };
+        if let Some(service) = &unaware {
+            service.signal("-STOP").await;
+        }
+        match turn.promotion {
             Promotion::Planned => deposed.stop_fast().await.unwrap(),
             Promotion::Failover => deposed.kill().await.unwrap(),
         }
@@ -134,7 +142,12 @@ async fn promote(world: &World, seed: u64, every: Duration, counts: Arc<Counts>)
             world.node(number).follow(promoted).await.unwrap();
         }
         *primary = chosen;
-        counts.add(format!("{promotion:?} promotion"));
+        if let Some(service) = unaware {
+            service.signal("-CONT").await;
+            counts.add(format!("{:?} promotion unseen by a service", turn.promotion));
+        } else {
+            counts.add(format!("{:?} promotion", turn.promotion));
+        }
         // The faults go on meanwhile, but for one that leaves nobody to acknowledge commits.
         let _alone = world.alone(old).await;
         let _one_receives = counts.not_receiving.lock().await;
@@ -151,11 +164,20 @@ async fn received(node: &Node) -> Lsn {
     node.sql(sql).await.unwrap().unwrap().parse().unwrap()
 }
 
-async fn restart(world: &World, every: Duration, counts: Arc<Counts>) {
-    for turn in 0.. {
+/// The services, one after the other.
+async fn services(world: &World, seed: u64, every: Duration, counts: Arc<Counts>) {
+    for (number, lasts) in schedule::stalls(seed).enumerate() {
         sleep(every).await;
-        world.restart_service(turn).await;
-        counts.add("service restarted".to_owned());
+        if number % 2 == 0 {
+            let service = world.service(number / 2).await;
+            service.signal("-STOP").await;
+            counts.add("service stood still".to_owned());
+            sleep(lasts).await;
+            service.signal("-CONT").await;
+        } else {
+            world.restart_service(number / 2 + 1).await;
+            counts.add("service restarted".to_owned());
+        }
     }
 }
 

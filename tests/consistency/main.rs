@@ -71,7 +71,7 @@ async fn tokens_keep_the_promises_that_replicas_break() {
     let seed = setting("CONSISTENCY_SEED").unwrap_or_else(rand::random);
     let length = Duration::from_secs(setting("CONSISTENCY_SECONDS").unwrap_or(10));
     let every = |seconds: u64| length.min(Duration::from_secs(seconds));
-    let pace = Pace { promotion: every(30) / 2, restart: every(40) * 2 / 3 };
+    let pace = Pace { promotion: every(30) / 2, service: every(40) / 3 };
 
     let plan = Plan { seed, length, tokens: true, pace };
     let with = run(plan).await;

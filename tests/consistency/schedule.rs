@@ -80,15 +80,34 @@ pub fn steps(seed: u64, node: usize) -> impl Iterator<Item = Step> + Send {
     })
 }
 
-/// The promotions, each with the time since the one before, without end; the two kinds take turns.
-pub fn promotions(seed: u64, every: Duration) -> impl Iterator<Item = (Duration, Promotion)> + Send {
+/// What happens to the roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// Since the one before.
+    pub after: Duration,
+    pub promotion: Promotion,
+    /// Whether one of the services stands still meanwhile, and knows nothing of it when it goes on.
+    pub behind_the_back: bool,
+}
+
+/// The promotions, without end; their kinds take turns.
+pub fn promotions(seed: u64, every: Duration) -> impl Iterator<Item = Turn> + Send {
     let mut rng = stream(seed, u64::MAX);
-    let mut failover = rng.random::<bool>();
+    let mut turn = rng.random_range(0..4);
     std::iter::repeat_with(move || {
-        failover = !failover;
-        let kind = if failover { Promotion::Failover } else { Promotion::Planned };
-        (every.mul_f64(rng.random_range(0.8..1.2)), kind)
+        turn += 1;
+        Turn {
+            after: every.mul_f64(rng.random_range(0.8..1.2)),
+            promotion: if turn % 2 == 0 { Promotion::Failover } else { Promotion::Planned },
+            behind_the_back: turn % 4 < 2,
+        }
     })
+}
+
+/// How long a service stands still, without end.
+pub fn stalls(seed: u64) -> impl Iterator<Item = Duration> + Send {
+    let mut rng = stream(seed, u64::MAX - 1);
+    std::iter::repeat_with(move || millis(&mut rng, 100..1500))
 }
 
 /// Random numbers that depend on the seed and on what they are for.
@@ -118,9 +137,9 @@ mod tests {
         for seed in 0..20 {
             let kinds: BTreeSet<_> = steps(seed, 0).take(6).map(|step| step.fault.to_string()).collect();
             assert_eq!(kinds.len(), 5, "{kinds:?}");
-            let promotions: BTreeSet<_> =
-                promotions(seed, Duration::from_secs(1)).take(2).map(|(_, kind)| kind).collect();
-            assert_eq!(promotions.len(), 2);
+            let turns = promotions(seed, Duration::from_secs(1)).take(4);
+            let turns: BTreeSet<_> = turns.map(|turn| (turn.promotion, turn.behind_the_back)).collect();
+            assert_eq!(turns.len(), 4);
         }
     }
 }

@@ -26,7 +26,7 @@ pub struct World {
     primary_name: Mutex<String>,
     /// One for each node, held by whoever does something to it.
     nodes: [tokio::sync::Mutex<()>; REPLICAS + 1],
-    services: tokio::sync::Mutex<Vec<Service>>,
+    services: Vec<tokio::sync::Mutex<Service>>,
     addresses: Mutex<Vec<SocketAddr>>,
     era: Mutex<Arc<Era>>,
 }
@@ -64,7 +64,7 @@ impl World {
             nodes: Default::default(),
             primary_name: Mutex::new(name_of(cluster.primary())),
             addresses: Mutex::new(services.iter().map(Service::address).collect()),
-            services: tokio::sync::Mutex::new(services),
+            services: services.into_iter().map(Into::into).collect(),
             era: Mutex::new(Arc::new(Era::new(0))),
             cluster,
         }
@@ -100,24 +100,31 @@ impl World {
     }
 
     pub async fn create_user(&self, name: &str) -> i64 {
-        self.services.lock().await[0].create_user(name).await
+        self.services[0].lock().await.create_user(name).await
+    }
+
+    /// Whoever has this does something to the service, and nobody else does.
+    pub async fn service(&self, turn: usize) -> MutexGuard<'_, Service> {
+        self.services[turn % SERVICES].lock().await
     }
 
     /// Kills a service and starts another one in its place, which knows nothing but the key.
     pub async fn restart_service(&self, turn: usize) {
-        let mut services = self.services.lock().await;
-        let place = turn % SERVICES;
-        services[place].signal("-KILL").await;
-        services[place].ended().await;
-        services[place] = serve(&self.cluster).await;
-        self.addresses.lock().unwrap()[place] = services[place].address();
-        let service = &services[place];
+        let mut service = self.service(turn).await;
+        service.signal("-KILL").await;
+        service.ended().await;
+        *service = serve(&self.cluster).await;
+        self.addresses.lock().unwrap()[turn % SERVICES] = service.address();
         until("the schema stands", async || service.get("/healthz").await.json()["ready"] == true).await;
     }
 
     /// What the services have said.
     pub async fn outputs(&self) -> Vec<String> {
-        self.services.lock().await.iter().map(Service::output).collect()
+        let mut outputs = Vec::new();
+        for service in &self.services {
+            outputs.push(service.lock().await.output());
+        }
+        outputs
     }
 
     pub fn era(&self) -> Arc<Era> {
