@@ -185,4 +185,11 @@ mod tests {
             assert_eq!(WalBytes(amount).to_string(), text);
         }
     }
+
+    #[test]
+    fn a_page_header_with_nothing_behind_it_is_no_log() {
+        for (position, end) in [(8192 * 5 + 24, 8192 * 5), (8192 * 5 + 32, 8192 * 5 + 32), (24, 0), (0, 0)] {
+            assert_eq!(Lsn::new(position).before_page_header(), Lsn::new(end));
+        }
+    }
 }

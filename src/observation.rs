@@ -14,6 +14,8 @@ pub(crate) struct Observation {
     /// Replayed up to here on a standby, written up to here on a primary. A standby may not know yet, and some managed
     /// services never tell.
     pub(crate) lsn: Option<Lsn>,
+    /// On a primary log has been reserved up to here, which may not be written yet.
+    pub(crate) inserted: Option<Lsn>,
     pub(crate) identity: Identity,
     /// The history that a primary writes, or the newest one that a standby is known to have followed.
     pub(crate) timeline: Option<u32>,
@@ -29,8 +31,9 @@ impl Observation {
     /// How far the node has come, if it told.
     pub(crate) fn position(&self) -> Option<Position> {
         let lsn = self.lsn?;
+        let inserted = if self.in_recovery { lsn } else { self.inserted?.before_page_header() };
         let (started, asked_at) = (self.identity.started, self.asked_at);
-        Some(Position { in_recovery: self.in_recovery, lsn, inserted: lsn, started, asked_at })
+        Some(Position { in_recovery: self.in_recovery, lsn, inserted, started, asked_at })
     }
 }
 

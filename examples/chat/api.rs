@@ -15,10 +15,11 @@
 //!
 //! `limit` is 1 to 100 (50). A request has at most 64 KiB and 10 seconds. The lengths of texts: [`crate::text`].
 //!
-//! Who writes sees it in the next read, and nobody sees less than before, whichever node answers. For that, answers that used
-//! the database carry a token in the header `x-causal-token`: the client sends the one whose text is the greatest along with its
-//! next request. When an answer has a smaller one than the request had, or an empty one, the service has dropped the old one, and
-//! so should the client. Clients that keep cookies need to do nothing: after a write the cookie `causal_token` holds its token for an hour.
+//! Who writes sees it in the next read, and never less than before, whichever node answers. For that, answers carry a causal token
+//! in the header `x-causal-token` whenever there is a new one: the client sends the greatest text that it was given along with each
+//! request. An answer with a smaller text than the request had, or with none, says that the service has dropped that one, and so
+//! should the client. Clients that keep cookies need to do nothing: after a write, the cookie `causal_token` holds the token for
+//! an hour.
 
 mod messages;
 mod rooms;

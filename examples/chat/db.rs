@@ -40,6 +40,7 @@ impl Db {
                 .await
         };
         match attempt().await {
+            // What the client has seen is nowhere to be had: it is served like one that has seen nothing.
             Err(ApiError::InvalidToken) => {
                 self.session.forget();
                 attempt().await

@@ -5,7 +5,7 @@
 //! | variable | is |
 //! |---|---|
 //! | `CHAT_ADDR` | where to listen: `127.0.0.1:3000` |
-//! | `CHAT_TOKEN_KEY` | signs what clients have seen: 32 random bytes or more, the same for all instances; without it a key of this process |
+//! | `CHAT_TOKEN_KEY` | signs causal tokens: 32 random bytes or more, the same for all instances; without it a random one for this process |
 //! | `DATABASE_URL` | the primary; without it the service starts a cluster of its own |
 //! | `DB_READ_REPLICA_URLS` | its replicas, separated by commas; they serve with `DB_READ_REPLICAS_ENABLED=true` |
 //! | the other `DB_*` | how to route: see [`diesel_replicas::Config::from_env`] |
@@ -93,13 +93,14 @@ async fn listen() -> Result<TcpListener, String> {
 }
 
 fn token_keys() -> Result<TokenKeys, String> {
-    match std::env::var("CHAT_TOKEN_KEY") {
-        Ok(key) => TokenKeys::new(key).map_err(|error| format!("CHAT_TOKEN_KEY: {error}")),
-        Err(_) => {
-            println!("CHAT_TOKEN_KEY is not set: only this process knows what its clients have seen");
-            TokenKeys::new(rand::random::<[u8; 32]>()).map_err(|error| error.to_string())
+    let keys = match std::env::var_os("CHAT_TOKEN_KEY") {
+        Some(key) => TokenKeys::new(key.as_encoded_bytes()),
+        None => {
+            println!("CHAT_TOKEN_KEY is not set: no other process accepts the causal tokens of this one");
+            TokenKeys::new(rand::random::<[u8; 32]>())
         }
-    }
+    };
+    keys.map_err(|error| format!("CHAT_TOKEN_KEY: {error}"))
 }
 
 /// Answers from the start, while the schema is still on its way: until then the API says 503.

@@ -27,7 +27,7 @@ pub trait Freshness: sealed::Sealed + Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "this connection is `{Self}`, but data that is `{F}` is needed here",
     label = "may be too stale",
-    note = "ask the router for `router.read().after(&token)` (`Causal`) or `router.read().latest()` (`Latest`)"
+    note = "ask the router: `router.read().after(&token)` is `Causal`, `router.read().latest()` is `Latest`"
 )]
 pub trait AtLeast<F>: Freshness {}
 
@@ -43,18 +43,32 @@ impl Freshness for Latest {
     type Reader = dyn super::ReadableLatest;
 }
 
-impl AtLeast<Eventual> for Eventual {}
-impl AtLeast<Eventual> for Causal {}
-impl AtLeast<Causal> for Causal {}
-impl AtLeast<Eventual> for Latest {}
-impl AtLeast<Causal> for Latest {}
-impl AtLeast<Latest> for Latest {}
+// For generic code these say of every `F`: what is `Latest` is `Causal`, and all is `Eventual`. None is recommended by
+// the compiler: the message has said already what there is to ask for.
+#[diagnostic::do_not_recommend]
+impl<F: Freshness> AtLeast<Eventual> for F {}
+
+#[diagnostic::do_not_recommend]
+impl AtLeast<Self> for Causal {}
+
+#[diagnostic::do_not_recommend]
+impl<F: AtLeast<Latest>> AtLeast<Causal> for F {}
+
+#[diagnostic::do_not_recommend]
+impl AtLeast<Self> for Latest {}
 
 mod sealed {
+    #[diagnostic::on_unimplemented(
+        message = "`Freshness` cannot be implemented: it is `Eventual`, `Causal` or `Latest`",
+        label = "is none of these"
+    )]
     #[expect(unnameable_types, reason = "that nobody else can name it is its purpose")]
     pub trait Sealed {}
 
+    #[diagnostic::do_not_recommend]
     impl Sealed for super::Eventual {}
+    #[diagnostic::do_not_recommend]
     impl Sealed for super::Causal {}
+    #[diagnostic::do_not_recommend]
     impl Sealed for super::Latest {}
 }

@@ -70,33 +70,48 @@ impl<'a, F: Freshness> From<&'a AsyncPgConnection> for Pipeline<'a, F> {
 }
 
 macro_rules! from_readers {
-    ($($reader:ty => $($freshness:ty),+;)+) => {$($(
-        impl<'a> From<&'a $reader> for Pipeline<'a, $freshness> {
+    ($($reader:ty => $freshness:ty;)+) => {$(
+        impl<'a, F: Freshness> From<&'a $reader> for Pipeline<'a, F>
+        where
+            $freshness: AtLeast<F>,
+        {
             fn from(conn: &'a $reader) -> Self {
                 Self::new(conn.__pg(Token(())))
             }
         }
-    )+)+};
+    )+};
 }
 
 from_readers! {
     dyn Readable => Eventual;
-    dyn ReadableCausal => Eventual, Causal;
-    dyn ReadableLatest => Eventual, Causal, Latest;
+    dyn ReadableCausal => Causal;
+    dyn ReadableLatest => Latest;
 }
 
-macro_rules! staler {
-    ($($fresher:ty => $staler:ty;)+) => {$(
-        impl<'a> From<Pipeline<'a, $fresher>> for Pipeline<'a, $staler> {
-            fn from(pipeline: Pipeline<'a, $fresher>) -> Self {
+macro_rules! conversions {
+    ($($(#[$hidden:meta])? $from:ty => $to:ty;)+) => {$(
+        $(#[$hidden])?
+        impl<'a> From<Pipeline<'a, $from>> for Pipeline<'a, $to>
+        where
+            for<'used> $from: AtLeast<$to>,
+        {
+            fn from(pipeline: Pipeline<'a, $from>) -> Self {
                 Self::new(pipeline.pg)
             }
         }
     )+};
 }
 
-staler! {
+// The hidden ones never apply: they lead the compiler to what `AtLeast` has to say. A bound with a `for` it checks where
+// the conversion is used, and not here.
+conversions! {
+    #[doc(hidden)]
+    Eventual => Causal;
+    #[doc(hidden)]
+    Eventual => Latest;
     Causal => Eventual;
+    #[doc(hidden)]
+    Causal => Latest;
     Latest => Eventual;
     Latest => Causal;
 }

@@ -62,10 +62,22 @@ pub trait Readable: Send + Sync + 'static {
     fn __pg_mut(&mut self, _: Token) -> &mut AsyncPgConnection;
 }
 
-/// A connection that is [`Causal`] at least. Take it as a [`Reader<Causal>`](Reader).
+/// A connection that is [`Causal`] at least: asked for [after](crate::ReadRequest::after) a token, or
+/// [`Latest`](ReadableLatest). Take it as a [`Reader<Causal>`](Reader).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not known to be fresh enough for a `Reader<Causal>`",
+    label = "may be too stale",
+    note = "ask the router for one: `router.read().after(&token).await?`"
+)]
 pub trait ReadableCausal: Readable {}
 
-/// A connection that is [`Latest`]. Take it as a [`Reader<Latest>`](Reader).
+/// A connection that is [`Latest`]: [asked for](crate::ReadRequest::latest) as such, or one to write with. Take it as a
+/// [`Reader<Latest>`](Reader).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not known to be fresh enough for a `Reader<Latest>`",
+    label = "may be too stale",
+    note = "ask the router for one: `router.read().latest().await?`"
+)]
 pub trait ReadableLatest: ReadableCausal {}
 
 impl<F: Freshness> Readable for ReadConn<F> {
@@ -78,8 +90,13 @@ impl<F: Freshness> Readable for ReadConn<F> {
     }
 }
 
+// None is recommended by the compiler: so it says what the trait has to say, and not what `AtLeast` has, and lists no
+// others.
+#[diagnostic::do_not_recommend]
 impl<F: AtLeast<Causal>> ReadableCausal for ReadConn<F> {}
-impl<F: AtLeast<Causal> + AtLeast<Latest>> ReadableLatest for ReadConn<F> {}
+
+#[diagnostic::do_not_recommend]
+impl<F: AtLeast<Latest>> ReadableLatest for ReadConn<F> {}
 
 impl Readable for WriteConn {
     fn __pg(&self, _: Token) -> &AsyncPgConnection {
@@ -91,7 +108,10 @@ impl Readable for WriteConn {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl ReadableCausal for WriteConn {}
+
+#[diagnostic::do_not_recommend]
 impl ReadableLatest for WriteConn {}
 
 impl Readable for AsyncPgConnection {
@@ -105,7 +125,10 @@ impl Readable for AsyncPgConnection {
 }
 
 // Where it leads to, its owner knows. In a transaction on a `WriteConn` it is all that there is.
+#[diagnostic::do_not_recommend]
 impl ReadableCausal for AsyncPgConnection {}
+
+#[diagnostic::do_not_recommend]
 impl ReadableLatest for AsyncPgConnection {}
 
 macro_rules! readers {

@@ -68,6 +68,7 @@ impl Answer {
         Observation {
             in_recovery,
             lsn: lsn.map(Lsn::new),
+            inserted: None,
             identity: Identity { system, started: self.started.unwrap_or(started) },
             timeline,
             version: 150_018,

@@ -5,7 +5,7 @@ use super::checkout::{Deadline, Tried, describe, each_node};
 use super::wanted::{Sample, Wanted};
 use crate::error::{Error, InvalidToken};
 use crate::fleet::NodeId;
-use crate::freshness::{Mismatch, Target};
+use crate::freshness::{CausalToken, History, Mismatch, Target};
 use crate::lsn::Lsn;
 use crate::pool::{CheckoutError, Lease};
 use crate::replay::Position;
@@ -74,7 +74,13 @@ impl Shared {
             let topology = self.topology.load_full();
             let until = deadline.at.min(deadline.started + topology.settings.causal_wait);
             let target = match self.target(&topology, &wanted) {
-                Ok(Some(Target::Primary)) => break,
+                Ok(Some(Target::Primary)) => match self.token_of_now(&topology, until).await {
+                    Some(token) => {
+                        wanted.after = Some(token);
+                        continue;
+                    }
+                    None => break,
+                },
                 Ok(Some(Target::At(lsn))) => Some(lsn),
                 Ok(None) => None,
                 Err(error) => {
@@ -88,14 +94,20 @@ impl Shared {
             };
             match self.take_fresh(&topology, &wanted, target, first.take(), &mut tried, deadline).await? {
                 Tried::Got(node, lease) => return Ok((node, lease)),
-                Tried::Outdated => {}
+                // The newer topology is there already; should it not be, nobody is kept waiting.
+                Tried::Outdated => tokio::task::yield_now().await,
                 Tried::Nobody(_) => {
                     if wanted.sampled.is_none() && wanted.within.is_some_and(|longest| !longest.is_zero()) {
                         wanted.sampled = self.sample(&topology, until).await;
                     }
                     let sampled = wanted.sampled.map(|sample| sample.lsn);
                     let waited = match target.max(sampled) {
-                        Some(lsn) => self.wait_for_replay(&topology, lsn, &tried, wanted.until(until)).await,
+                        // However far a replica has come, nothing shows how recent that is.
+                        _ if wanted.within.is_some() && sampled.is_none() => Waited::Expired,
+                        Some(lsn) => {
+                            let until = wanted.until(until);
+                            self.wait_for_replay(&topology, lsn, &tried, until, deadline).await
+                        }
                         None => Waited::Expired,
                     };
                     match waited {
@@ -122,6 +134,16 @@ impl Shared {
             Err(Mismatch::OtherCluster) => Err(InvalidToken::OtherCluster.into()),
             Err(Mismatch::NewerTimeline(timeline)) => Err(InvalidToken::NewerTimeline { timeline }.into()),
         }
+    }
+
+    /// A token of all that has been committed, whose position the primary is asked for: for one without a position, which all may
+    /// have who come with one. Not from a server that never told.
+    async fn token_of_now(&self, topology: &Topology, until: Instant) -> Option<CausalToken> {
+        let History { system, timeline, .. } = topology.history.filter(|_| topology.serving() > 0)?;
+        let replay = &topology.primary().ok()?.node.replay;
+        replay.latest()?;
+        let position = timeout_at(until, replay.asked_after(Instant::now())).await.ok()?;
+        (!position.in_recovery).then(|| CausalToken::new(system, timeline, Some(position.inserted)))
     }
 
     /// Asks the primary where it is: a position that a replica can be waited for, since to have got there shows that it is recent.
@@ -168,10 +190,12 @@ impl Shared {
                     taken = self.checkout(&node.reads, topology, deadline, dial) => taken,
                 };
                 match taken {
-                    Ok(lease) if self.is_fresh(topology, wanted, target, &node, &lease, known).await => {
-                        return Ok(Tried::Got(node, lease));
+                    Ok(lease) => {
+                        let limit = topology.settings.probe_timeout.min(dial);
+                        if self.is_fresh(wanted, target, &node, &lease, known, limit).await {
+                            return Ok(Tried::Got(node, lease));
+                        }
                     }
-                    Ok(_) => {}
                     Err(CheckoutError::Closed) => return self.outdated(),
                     Err(error @ CheckoutError::Exhausted) => return Err(describe(error, &node, deadline)),
                     Err(error) => {
@@ -190,15 +214,14 @@ impl Shared {
     /// leads to a process that began after the node had been asked.
     async fn is_fresh(
         &self,
-        topology: &Topology,
         wanted: &Wanted,
         target: Option<Lsn>,
         node: &Node,
         lease: &Lease,
         known: Position,
+        limit: Duration,
     ) -> bool {
         if lease.opened().at > known.asked_at {
-            let limit = topology.settings.probe_timeout;
             let Ok(answer) = timeout(limit, node.replay.asked_after(lease.opened().at)).await else {
                 return false;
             };
@@ -220,6 +243,7 @@ impl Shared {
         lsn: Lsn,
         tried: &[NodeId],
         until: Instant,
+        deadline: Deadline,
     ) -> Waited {
         let waits = |seen: &Seen| {
             let started = seen.view.seen.as_ref()?.identity.started;
@@ -232,7 +256,7 @@ impl Shared {
             return Waited::Expired;
         }
         if Instant::now() >= until {
-            return self.expired(topology, lsn).await;
+            return self.expired(topology, lsn, deadline).await;
         }
         let changed = self.topology.wait_for(|latest| (!latest.serves_like(topology)).then_some(()));
         tokio::pin!(changed);
@@ -275,12 +299,12 @@ impl Shared {
                 () = sleep_until(until) => break,
             }
         }
-        if checked { Waited::Expired } else { self.expired(topology, lsn).await }
+        if checked { Waited::Expired } else { self.expired(topology, lsn, deadline).await }
     }
 
     /// Before the primary has to serve the read.
-    async fn expired(&self, topology: &Topology, lsn: Lsn) -> Waited {
-        let limit = topology.settings.probe_timeout;
+    async fn expired(&self, topology: &Topology, lsn: Lsn, deadline: Deadline) -> Waited {
+        let limit = topology.settings.probe_timeout.min(deadline.left());
         let is_ahead = timeout(limit, self.is_ahead(topology, lsn)).await.unwrap_or(false);
         if is_ahead { Waited::Ahead } else { Waited::Expired }
     }
@@ -304,8 +328,10 @@ impl Shared {
         if topology.settings.fallback == Fallback::Primary || !topology.has_replicas() {
             return self.on_primary(deadline, |primary| &primary.node.reads).await;
         }
-        if let Some(node) = topology.fallback() {
-            let target = match self.target(&topology, wanted)? {
+        let target = self.target(&topology, wanted)?;
+        // Where only the primary will do, no replica does.
+        if let Some(node) = topology.fallback().filter(|_| target != Some(Target::Primary)) {
+            let target = match target {
                 Some(Target::At(lsn)) => Some(lsn),
                 _ => None,
             };
@@ -313,7 +339,8 @@ impl Shared {
             if let Some(known) = known {
                 let taken = self.checkout(&node.reads, &topology, deadline, deadline.left()).await;
                 let lease = taken.map_err(|error| describe(error, node, deadline))?;
-                if self.is_fresh(&topology, wanted, target, node, &lease, known).await {
+                let limit = topology.settings.probe_timeout.min(deadline.left());
+                if self.is_fresh(wanted, target, node, &lease, known, limit).await {
                     return Ok((Arc::clone(node), lease));
                 }
             }

@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::time::timeout_at;
 
 /// A request for a [`ReadConn`]: await it, or refine it first.
 ///
@@ -137,11 +138,12 @@ impl<'a, F> ReadRequest<'a, F> {
         }
     }
 
-    /// The same, if need be by asking.
-    pub(super) async fn resolved(&self) -> Wanted {
-        match self.session {
-            Some(session) => Wanted { after: session.token().await, ..self.wanted },
-            None => self.wanted,
+    /// The same, if need be by asking. What nobody tells in time, only the primary is known to have.
+    pub(super) async fn resolved(&self, deadline: Deadline) -> Wanted {
+        let Some(session) = self.session else { return self.wanted };
+        match timeout_at(deadline.at, session.token()).await {
+            Ok(after) => Wanted { after, ..self.wanted },
+            Err(_) => Wanted { latest: true, ..self.wanted },
         }
     }
 }
@@ -227,7 +229,8 @@ impl<F: Freshness> Future for ReadFuture<'_, F> {
                 }
                 let deadline = request.deadline(&topology);
                 self.0 = Progress::Waiting(Box::pin(async move {
-                    let (node, lease) = shared.read_fresh(request.resolved().await, None, deadline).await?;
+                    let (node, lease) =
+                        shared.read_fresh(request.resolved(deadline).await, None, deadline).await?;
                     Ok(request.conn(&node, lease, shared.topology.load().history))
                 }));
             } else {

@@ -33,13 +33,17 @@ impl<T: Freshness> ReadRequest<'_, T> {
         let mut topology = shared.topology.load_full();
         let deadline = self.deadline(&topology);
         shared.retries.count_read();
-        let wanted = self.resolved().await;
+        let wanted = self.resolved(deadline).await;
         let mut lost: Option<Arc<Node>> = None;
         loop {
             let (node, lease) = if wanted.is_nothing() {
                 shared.read(Arc::clone(&topology), None, lost.as_deref(), deadline).await?
             } else {
-                shared.read_fresh(wanted, lost.as_deref(), deadline).await?
+                match shared.read_fresh(wanted, lost.as_deref(), deadline).await {
+                    // There may be no other.
+                    Err(_) if lost.is_some() => shared.read_fresh(wanted, None, deadline).await?,
+                    taken => taken?,
+                }
             };
             let mut conn = self.conn(&node, lease, shared.topology.load().history);
             let (result, retryable) = tokio::select! {

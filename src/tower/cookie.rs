@@ -159,3 +159,49 @@ pub enum InvalidCookie {
     #[error("a cookie's domain is the name of a host")]
     Domain,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_cookie_can_be_is_an_error_at_once() {
+        for name in ["", "a b", "a=b", "a;b", "a,b", "a\nb", "é", "\"a\""] {
+            assert_eq!(CausalCookie::new(name).unwrap_err(), InvalidCookie::Name, "{name:?}");
+        }
+        for path in ["", "chat", "/a;b", "/a\nb", "/é"] {
+            assert_eq!(CausalCookie::default().path(path).unwrap_err(), InvalidCookie::Path, "{path:?}");
+        }
+        for domain in ["", ".", "a..b", "a b", "a;b", "é.org", "a/b"] {
+            assert_eq!(
+                CausalCookie::default().domain(domain).unwrap_err(),
+                InvalidCookie::Domain,
+                "{domain:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn whatever_is_no_error_is_a_header() {
+        let cookie = CausalCookie::new("__Host-Chat!#$%&'*+-.^_`|~9").unwrap().path("/a b/%20,=").unwrap();
+        let cookie = cookie.domain("Chat-1.example.org").unwrap().max_age(Duration::MAX).secure(false);
+        for text in [cookie.holding("1-2-3".to_owned()), cookie.removal()] {
+            http::HeaderValue::try_from(text).unwrap();
+        }
+    }
+
+    #[test]
+    fn cookies_are_found_among_others() {
+        let found = |header: &str| {
+            let cookie = CausalCookie::default();
+            cookie.found_in(header).map(|found| found.value().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(found("causal_token=1-2"), ["1-2"]);
+        assert_eq!(found("a; =; causal_token=1-2;causal_token=3; b=c"), ["1-2", "3"]);
+        assert_eq!(found("causal_token"), [""; 0]);
+        assert_eq!(
+            found("CAUSAL_TOKEN=1; xcausal_token=2; causal_token2=3; \u{fffd}=4; a=causal_token=5"),
+            [""; 0]
+        );
+    }
+}

@@ -70,8 +70,12 @@ impl Exchange {
 
     /// Tells the client, in the headers of a response, what to bring with its next request.
     pub(super) async fn end(&self, session: &Session, brought: Brought, headers: &mut HeaderMap) {
+        let seen = match self.monotonic_reads {
+            true => session.token().await,
+            false => session.token_of_writes().await,
+        };
+        // Nobody has to be asked a second time.
         let written = session.token_of_writes().await;
-        let seen = if self.monotonic_reads { session.token().await } else { written };
         let news = |now: Option<CausalToken>| self.form.write(&now.filter(|_| now != brought.token)?);
         if let Some(name) = &self.header {
             let value = match news(seen) {
@@ -83,7 +87,7 @@ impl Exchange {
             }
         }
         if let Some(cookie) = &self.cookie {
-            // Not after reads: a late answer to one would take the place of what a write in another window has set since.
+            // Not after reads: a late answer to one would replace what a write in another window has set since.
             let value = match news(written) {
                 Some(text) => Some(cookie.holding(text)),
                 None => brought.by_cookie.is_useless(written).then(|| cookie.removal()),

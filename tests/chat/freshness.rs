@@ -71,6 +71,9 @@ async fn who_posts_sees_the_post_and_others_read_from_replicas() {
     let posted = post("hello").await;
     let (token, cookie) = (token_of(&posted), cookie_of(&posted));
     assert!(token_of(&earlier) < token);
+    let attributes = &posted.header("set-cookie").expect("found above")[cookie.len()..];
+    assert!(attributes.contains("HttpOnly"), "{attributes}");
+    assert!(!attributes.contains("Secure"), "for browsers that talk plain HTTP: {attributes}");
     let read = async |headers: &[(&str, &str)]| {
         let answer = service.get_with(&path, headers).await;
         let newest = answer.expect(200)[0]["body"].as_str().map(str::to_owned);

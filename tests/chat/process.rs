@@ -53,11 +53,21 @@ async fn a_wrong_configuration_is_refused_without_telling_secrets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_short_token_key_is_refused_without_telling_it() {
+    let mut wrong = command();
+    wrong.env("CHAT_TOKEN_KEY", "s3cret");
+    let said = refused(wrong).await;
+    assert!(said.contains("CHAT_TOKEN_KEY: the key has fewer than 32 bytes"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_brings_a_cluster_of_its_own_and_takes_it_away_again() {
     for signal in ["-INT", "-TERM", "-KILL"] {
         let mut service = Service::start(command()).await;
         service.ready().await;
         assert!(service.output().contains("DATABASE_URL is not set: starting a primary and two replicas"));
+        assert!(service.output().contains("CHAT_TOKEN_KEY is not set"));
         let nodes = service.nodes().await;
         let roles: Vec<_> = nodes.iter().map(|node| node["role"].as_str().expect("a role")).collect();
         assert_eq!(roles, ["primary", "replica", "replica"]);

@@ -21,10 +21,10 @@ const NOTE_HISTORIES: &str = r#"
     };
 "#;
 
-/// The page keeps its token, and gets no cookie.
+/// The page gets no cookie, and has what it keeps itself.
 const WITHOUT_COOKIES: &str = r#"window.credentials = "omit";"#;
 
-/// The page can keep nothing, and has the cookie.
+/// The page can keep nothing for another window, and has the cookie.
 const WITHOUT_STORAGE: &str = r#"
     Object.defineProperty(window, "localStorage", { get() { throw new Error("no storage here"); } });
 "#;
@@ -81,6 +81,9 @@ async fn a_user_sees_each_post_in_all_windows_at_once() {
     says_and_finds(&other, "Ada", "from the other window").await;
     sees(&window, "Ada", "from the other window").await;
 
+    of_bob.eval(WITHOUT_COOKIES).await;
+    says_and_finds(&of_bob, "Bob", "from memory alone").await;
+    of_bob.eval("delete window.credentials").await;
     says_and_finds(&of_bob, "Bob", "with a cookie").await;
     of_bob.reload().await;
     sign_in(&of_bob, "Bob").await;
@@ -88,6 +91,11 @@ async fn a_user_sees_each_post_in_all_windows_at_once() {
     let other_of_bob = open(&bob, &service, WITHOUT_STORAGE).await;
     sign_in(&other_of_bob, "Bob").await;
     finds_at_once(&other_of_bob, "with a cookie").await;
+
+    // A name that no replica knows yet, and that is taken.
+    service.create_user("Grace").await;
+    let grace = open(&browser.user().await, &service, WITHOUT_COOKIES).await;
+    sign_in(&grace, "Grace").await;
 
     // As after the service has moved to another database.
     let foreign = json!(foreign_token());

@@ -388,3 +388,101 @@ async fn without_replicas_the_primary_serves_every_token() {
     assert!(has(&mut conn, "new").await);
     assert_eq!(conn.node(), cluster.primary().name());
 }
+
+#[tokio::test]
+async fn a_commit_that_nobody_waited_for_is_not_taken_for_a_forgery() {
+    let builder = Cluster::builder().replicas(1).setting("wal_writer_delay", "10s");
+    let cluster = support::with_notes(builder).await;
+    let builder = patient(&cluster).causal_wait(Duration::from_millis(5));
+    let router = support::ready(builder.probe_interval(Duration::from_millis(1))).await;
+    cluster.replica(0).pause_replay().await.unwrap();
+    let mut forged = 0;
+    for round in 0..400 {
+        let body = format!("{round}");
+        let adding = router.with_write(async |conn| {
+            conn.batch_execute("SET LOCAL synchronous_commit = off").await?;
+            diesel::insert_into(notes::table).values(notes::body.eq(&body)).execute(conn).await
+        });
+        let (_, token) = adding.await.unwrap();
+        forged += usize::from(router.read().after(&token).await.is_err());
+    }
+    assert_eq!(forged, 0, "of 400");
+}
+
+/// A token of the primary's timeline, without a position.
+fn without_position(token: &CausalToken) -> CausalToken {
+    let text = format!("1-{:016x}-00000001-ffffffffffffffff", token.system().unwrap());
+    let token: CausalToken = text.parse().unwrap();
+    assert_eq!(token.lsn(), None);
+    token
+}
+
+#[tokio::test]
+async fn a_last_resort_is_not_as_new_as_a_commit_of_unknown_position() {
+    let cluster = support::cluster(1).await;
+    let replica = cluster.replica(0);
+    let builder = support::builder(&cluster).lag_threshold(SECOND / 5).lag_hard_limit(600 * SECOND);
+    let router = support::ready(builder.fallback(Fallback::LeastLagged)).await;
+    replica.pause_replay().await.unwrap();
+    let token = add(&router, "new").await;
+    let _writing = support::keep_writing(&router);
+    support::until_health(&router, replica.name(), diesel_replicas::HealthState::Lagging).await;
+    assert_eq!(router.read().await.unwrap().node(), replica.name());
+    match router.read().after(&without_position(&token)).await {
+        Ok(mut conn) => assert!(has(&mut conn, "new").await, "{} lacks it", conn.node()),
+        Err(error) => assert!(matches!(error, Error::NotFreshEnough { .. }), "{error}"),
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_data_that_no_replica_can_be_shown_to_have() {
+    let cluster = support::cluster(1).await;
+    let router = support::ready(patient(&cluster).causal_wait(3 * SECOND)).await;
+    let token = add(&router, "new").await;
+    until_async("the replica has it", async || {
+        router.read().after(&token).await.unwrap().node() == cluster.replica(0).name()
+    })
+    .await;
+    let started = Instant::now();
+    let conn = router.read().max_staleness(Duration::ZERO).after(&token).await.unwrap();
+    assert_eq!(conn.node(), cluster.primary().name());
+    assert!(started.elapsed() < SECOND, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_commit_of_unknown_position_is_read_on_a_replica() {
+    let cluster = support::cluster(1).await;
+    let replica = cluster.replica(0);
+    let router = support::ready(patient(&cluster).causal_wait(20 * SECOND)).await;
+    let token = without_position(&add(&router, "new").await);
+    let before = status(&router, cluster.primary().name()).reads;
+    for _ in 0..20 {
+        let mut conn = router.read().after(&token).await.unwrap();
+        assert!(has(&mut conn, "new").await);
+    }
+    let on_primary = status(&router, cluster.primary().name()).reads - before;
+    assert!(on_primary == 0, "{on_primary} of 20 on the primary, instead of {}", replica.name());
+}
+
+#[tokio::test]
+async fn the_only_replica_serves_a_read_after_a_token_again_when_it_was_lost() {
+    let cluster = support::cluster(1).await;
+    let replica = cluster.replica(0);
+    for policy in [Fallback::Fail, Fallback::LeastLagged, Fallback::Primary] {
+        let router = support::ready(patient(&cluster).fallback(policy)).await;
+        let token = add(&router, "new").await;
+        until_async("the replica has it", async || router.read().after(&token).await.is_ok()).await;
+        let runs = std::sync::atomic::AtomicUsize::new(0);
+        let reading = router.read().after(&token).run(async |conn| {
+            if runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+                let sql = "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity \
+                           WHERE application_name = 'diesel-replicas' AND pid <> pg_backend_pid()";
+                replica.sql(sql).await.unwrap();
+            }
+            let there = diesel::dsl::exists(notes::table.filter(notes::body.eq("new")));
+            let there: bool = diesel::select(there).get_result(conn).await?;
+            QueryResult::Ok(there)
+        });
+        assert_eq!(reading.await.map_err(|error| error.to_string()), Ok(true), "{policy:?}");
+    }
+}

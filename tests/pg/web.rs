@@ -40,8 +40,10 @@ async fn count<F: Freshness>(mut conn: ReadConn<F>) -> String {
     format!("{notes} on {}", conn.node())
 }
 
-async fn add(mut conn: WriteConn) {
+/// Says which token there is after the commit.
+async fn add(mut conn: WriteConn) -> String {
     diesel::insert_into(notes::table).values(notes::body.eq("new")).execute(&mut conn).await.unwrap();
+    conn.causal_token().await.unwrap().to_string()
 }
 
 async fn commit_and_fail(session: Session) -> StatusCode {

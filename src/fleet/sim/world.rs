@@ -136,6 +136,7 @@ impl World {
         let seen = Observation {
             in_recovery,
             lsn: Some(Lsn::new(position)),
+            inserted: None,
             identity: Identity { system: Some(system).filter(|_| self.tells != Tells::NoSystem), started },
             timeline: Some(self.timeline(history)).filter(|_| self.tells != Tells::NoTimeline),
             version: 150_018,

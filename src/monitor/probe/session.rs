@@ -22,9 +22,10 @@ const ALWAYS: &str = "in_recovery::text, \
 ///
 /// A role without privileges may call them all; only the received timeline is hidden from it. Functions that fail on one kind of
 /// node stand in a branch of `CASE`, which is evaluated on demand. The position comes before the timelines, which only grow.
-const OPTIONAL: [&str; 9] = [
+const OPTIONAL: [&str; 10] = [
     "(pg_catalog.pg_control_system()).system_identifier AS system",
     "CASE WHEN NOT in_recovery THEN pg_catalog.pg_current_wal_lsn() END AS written",
+    "CASE WHEN NOT in_recovery THEN pg_catalog.pg_current_wal_insert_lsn() END AS inserted",
     // The control file tells a new timeline only after a checkpoint.
     "CASE WHEN NOT in_recovery THEN \
          ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::bigint \
@@ -158,6 +159,7 @@ impl<'r, F: Fn(&str) -> Option<&'r str>> Row<F> {
         Ok(Observation {
             in_recovery: self.always("in_recovery")?,
             lsn: written.or(self.optional("replayed")?),
+            inserted: self.optional("inserted")?,
             identity: Identity {
                 // Its text has a sign.
                 system: self.optional("system")?.map(i64::cast_unsigned),
@@ -395,6 +397,7 @@ mod tests {
         let bare = Observation {
             in_recovery: true,
             lsn: None,
+            inserted: None,
             identity: Identity { system: None, started: 1_795_523_972_399_019 },
             timeline: None,
             version: 140_000,

@@ -279,6 +279,7 @@ mod tests {
         let answer = Observation {
             in_recovery: !writable,
             lsn: Some(crate::Lsn::new(100)),
+            inserted: None,
             identity: Identity { system: Some(1), started: name.as_bytes()[0].into() },
             timeline: Some(timeline),
             version: 150_018,

@@ -28,7 +28,10 @@ async fn who_writes_sees_it_in_the_next_request() {
         let token = written.token().expect(write);
         let cookie = written.cookie().expect(write);
         assert_eq!(cookie, format!("causal_token={token}"));
-        keys().verify(token).unwrap();
+        let seen = keys().verify(token).unwrap();
+        if written.status.is_success() {
+            assert!(seen >= written.body.parse().unwrap(), "{write}: {token} is not {}", written.body);
+        }
         let new = format!("{notes} on {}", cluster.primary().name());
         for carried in [(TOKEN, token), ("cookie", cookie), ("cookie", &format!("a=b; {cookie}; c=\"d\""))] {
             let read = ask(&service, "GET /causal", &[carried]).await;
@@ -93,6 +96,9 @@ async fn text_that_is_no_token_from_here_is_ignored_and_taken_back() {
         let by_header = ask(&service, "GET /causal", &[(TOKEN, bad)]).await;
         taken_back(&by_header);
         assert_eq!((by_header.token(), by_header.set_cookie()), (Some(""), None), "{bad}");
+
+        let unused = ask(&service, "GET /eventual", &[("cookie", &format!("causal_token={bad}"))]).await;
+        unused.removes_cookie();
 
         let beside = [("cookie", &*format!("causal_token={bad}")), ("cookie", written.cookie().unwrap())];
         let beside = ask(&service, "GET /causal", &beside).await;

@@ -1,0 +1,9 @@
+use diesel_replicas::{CausalToken, Lsn};
+
+include!("../schema.rs");
+
+fn run(token: CausalToken) {
+    let _: Option<Lsn> = token.lsn();
+}
+
+fn main() {}
