@@ -124,7 +124,7 @@ fn first_value(messages: &[SimpleQueryMessage]) -> Option<&str> {
 }
 
 /// `19.0`, `19rc1 (Debian 19~rc1-1)`.
-fn waits(version: &str) -> bool {
+pub(super) fn waits(version: &str) -> bool {
     let digits = version.split(|c: char| !c.is_ascii_digit()).next();
     digits.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= WAITS_SINCE)
 }

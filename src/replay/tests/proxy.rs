@@ -12,8 +12,8 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 /// What comes of `WAIT FOR LSN`.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Waits {
-    /// What the documentation of version 19 says.
-    Emulated,
+    /// What the documentation of version 19 says; such a server does it itself.
+    AsDocumented,
     /// The server does not understand it.
     Garbled,
     /// This, at once.
@@ -32,6 +32,7 @@ struct Stage {
     upstream: String,
     /// A way of its own to the node.
     client: Client,
+    can_wait: bool,
     waits: Waits,
     told: Mutex<Vec<(Lsn, Duration)>>,
 }
@@ -44,9 +45,10 @@ impl Proxy {
         let here = listener.local_addr().unwrap().to_string();
         let endpoint = Endpoint::parse(&url.replace(&upstream, &here)).unwrap();
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        let can_wait = session::waits(connection.parameter("server_version").unwrap());
         let mut task = JoinSet::new();
         task.spawn(async move { connection.await.unwrap_or_default() });
-        let stage = Arc::new(Stage { upstream, client, waits, told: Mutex::default() });
+        let stage = Arc::new(Stage { upstream, client, can_wait, waits, told: Mutex::default() });
         let (connections, silent) = watch::channel((0, 0));
         let (counted, playing) = (connections.clone(), Arc::clone(&stage));
         task.spawn(async move {
@@ -111,14 +113,19 @@ impl Stage {
                 to.write_all(&message(tag, &body)).await?;
                 continue;
             };
-            let status = match (self.note(wait), self.waits) {
-                ((lsn, at_most), Waits::Emulated) => self.wait(lsn, at_most).await,
-                (_, Waits::Says(status)) => status,
-                (_, Waits::Garbled) => {
-                    let garbled = wait.replace("WAIT FOR", "WAIT AND SEE") + "\0";
-                    to.write_all(&message(b'Q', garbled.as_bytes())).await?;
+            let (lsn, at_most) = self.note(wait);
+            let status = match self.waits {
+                Waits::AsDocumented if self.can_wait => {
+                    to.write_all(&message(tag, &body)).await?;
                     continue;
                 }
+                Waits::AsDocumented => self.wait(lsn, at_most).await,
+                Waits::Garbled => {
+                    let garbled = wait.replace("WAIT FOR", "WAIT AND SEE") + "\0";
+                    to.write_all(&message(tag, garbled.as_bytes())).await?;
+                    continue;
+                }
+                Waits::Says(status) => status,
             };
             client.lock().await.write_all(&row(status)).await?;
         }
