@@ -116,7 +116,7 @@ impl CausalLayer {
     /// For clients that can be trusted, such as services of one's own: they can make up a token of the far future,
     /// which costs the primary a question for every read that has to follow it.
     ///
-    /// A token without a [position](crate::CausalToken::lsn), which only the primary satisfies, is neither taken nor
+    /// A token without a [position](crate::CausalToken::lsn), which stands for all that there is, is neither taken nor
     /// given out.
     #[must_use]
     pub fn unsigned(router: &Router) -> Self {

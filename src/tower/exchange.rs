@@ -131,7 +131,7 @@ impl Form {
     fn read(&self, text: &str) -> Result<CausalToken, Refused> {
         match self {
             Self::Signed(keys) => Ok(keys.verify(text)?),
-            // Anybody can make one up, and it would bind all reads to the primary.
+            // Anybody can make one up, and each read would have to ask the primary where it is.
             Self::Unsigned => match text.parse::<CausalToken>()? {
                 token if token.lsn().is_none() => Err(Refused::Unbounded),
                 token => Ok(token),
