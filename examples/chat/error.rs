@@ -69,7 +69,8 @@ impl From<RouterError> for ApiError {
     fn from(error: RouterError) -> Self {
         tracing::warn!(%error, "the router could not serve");
         match error {
-            _ if error.is_invalid_token() => Self::InvalidToken,
+            // A promotion that has not been noticed here yet is no reason to forget what the client has seen.
+            _ if error.is_invalid_token() && !error.is_unavailable() => Self::InvalidToken,
             RouterError::Lost { .. } => Self::Lost,
             RouterError::NoPrimary { .. } => Self::NO_PRIMARY,
             _ => Self::Unavailable("no database node can serve this right now"),
