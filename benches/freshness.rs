@@ -37,13 +37,13 @@ const LAGS_MS: [u64; 4] = [0, 20, 50, 90];
 #[derive(Clone, Copy)]
 enum Write {
     ByHand,
-    WithWrite,
+    ByRouter,
     Asked,
 }
 
 const WRITES: [(&str, Write); 3] = [
     ("a transaction by hand", Write::ByHand),
-    ("with_write, and its token", Write::WithWrite),
+    ("with_write, and its token", Write::ByRouter),
     ("by hand, and a question for the token", Write::Asked),
 ];
 
@@ -103,7 +103,7 @@ async fn writes(title: &str, router: &Router, tasks: usize) {
 }
 
 async fn write(router: &Router, how: Write) {
-    if let Write::WithWrite = how {
+    if let Write::ByRouter = how {
         let (_, token) = router.with_write(async |conn| insert(conn).await).await.expect("it is written");
         assert!(token.lsn().is_some());
         return;
