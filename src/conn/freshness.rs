@@ -43,12 +43,12 @@ impl Freshness for Latest {
     type Reader = dyn super::ReadableLatest;
 }
 
-impl AtLeast<Eventual> for Eventual {}
+impl AtLeast<Self> for Eventual {}
 impl AtLeast<Eventual> for Causal {}
-impl AtLeast<Causal> for Causal {}
+impl AtLeast<Self> for Causal {}
 impl AtLeast<Eventual> for Latest {}
 impl AtLeast<Causal> for Latest {}
-impl AtLeast<Latest> for Latest {}
+impl AtLeast<Self> for Latest {}
 
 mod sealed {
     #[expect(unnameable_types, reason = "that nobody else can name it is its purpose")]
