@@ -25,6 +25,7 @@ pub(crate) use connect::{Access, ConnectError, Endpoint, Opened};
 pub(crate) use lease::Lease;
 
 use crate::traffic::Traffic;
+use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use gate::Gate;
 use manager::{Failures, Manager};
@@ -32,6 +33,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use wire::User;
 use wires::Wires;
 
@@ -46,6 +48,7 @@ struct Shared {
     bb8: bb8::Pool<Manager>,
     gate: Arc<Gate>,
     wires: Arc<Wires>,
+    since: Arc<ArcSwapOption<Instant>>,
     failures: watch::Receiver<Option<Arc<ConnectError>>>,
     /// What users of these connections can do.
     user: User,
@@ -80,6 +83,7 @@ impl Pool {
         let (last, failures) = watch::channel(None);
         let gate = Arc::new(Gate::new(policy.size));
         let wires = Arc::<Wires>::default();
+        let since = Arc::<ArcSwapOption<Instant>>::default();
         let manager = Manager {
             endpoint,
             access,
@@ -87,6 +91,7 @@ impl Pool {
             traffic: Arc::clone(&traffic),
             gate: Arc::clone(&gate),
             wires: Arc::clone(&wires),
+            since: Arc::clone(&since),
         };
         let bb8 = bb8::Pool::builder()
             .max_size(policy.size)
@@ -103,6 +108,7 @@ impl Pool {
                 bb8,
                 gate,
                 wires,
+                since,
                 failures,
                 user: if access == Access::ReadOnly { User::Calls } else { User::Anything },
                 traffic,
@@ -121,6 +127,11 @@ impl Pool {
         for wire in shared.wires.open() {
             wire.end_if_free(&shared.runtime);
         }
+    }
+
+    /// No connection that was dialed before this is given to anybody any more: the node's address has led to another server since.
+    pub(crate) fn expire(&self, before: Instant) {
+        self.shared.since.store(Some(Arc::new(before)));
     }
 
     /// Waits until the pool is closed and no connection is out any more: with somebody, being opened for somebody, or settling

@@ -51,6 +51,8 @@ pub(super) struct Rounds {
 struct Watched {
     node: Arc<Node>,
     listing: Listing,
+    /// When the server started that answered last.
+    started: Option<i64>,
     /// Away while a probe is under way.
     prober: Option<Box<Prober>>,
     backoff: Backoff,
@@ -181,8 +183,14 @@ impl Rounds {
         let Some(watched) = self.watched.iter_mut().find(|watched| watched.node.id == id) else { return };
         let now = Instant::now();
         let answered = result.is_ok();
-        if let Some(position) = result.as_ref().ok().and_then(Observation::position) {
-            watched.node.replay.learned(position);
+        if let Ok(seen) = &result {
+            let started = seen.identity.started;
+            if watched.started.replace(started).is_some_and(|before| before != started) {
+                watched.node.reads.expire(seen.asked_at);
+                let primary = self.primary.iter().find(|primary| primary.node.id == id);
+                primary.into_iter().for_each(|primary| primary.writes.expire(seen.asked_at));
+            }
+            seen.position().into_iter().for_each(|position| watched.node.replay.learned(position));
         }
         self.changes.extend(self.fleet.probed(now, id, result));
         // Its address may lead to the right server by now; the connection never will.

@@ -42,6 +42,8 @@ pub(crate) enum Access {
 /// How a connection began. For as long as it lives, it leads to the server process that it led to then.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Opened {
+    /// Before it was looked for.
+    pub(crate) dialed: Instant,
     /// The process was there before.
     pub(crate) at: Instant,
     /// The server was in recovery. It may have been promoted since; the other way round it would have to restart. Servers tell from
@@ -50,12 +52,12 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    fn now<S>(connection: &Connection<Socket, S>) -> Self
+    fn now<S>(dialed: Instant, connection: &Connection<Socket, S>) -> Self
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let on_standby = connection.parameter("in_hot_standby") == Some("on");
-        Self { at: Instant::now(), on_standby }
+        Self { dialed, at: Instant::now(), on_standby }
     }
 }
 
@@ -238,11 +240,12 @@ impl Endpoint {
         timeout: Duration,
     ) -> Result<(AsyncPgConnection, Option<Arc<Wire>>, Opened), ConnectError> {
         let session = async {
+            let dialed = Instant::now();
             let mut config = self.session(access, "diesel-replicas");
             if !self.tcp {
                 let (client, connection) = config.connect(NoTls).await.map_err(ConnectError::Server)?;
                 check(access, &connection)?;
-                let opened = Opened::now(&connection);
+                let opened = Opened::now(dialed, &connection);
                 let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
                 let mut connection = connection.map_err(ConnectError::Setup)?;
                 connection.set_instrumentation(Calls::new(Arc::clone(record), None));
@@ -254,7 +257,7 @@ impl Endpoint {
             let tap = PlainTap(Arc::clone(&wire));
             let (client, connection) = config.connect(tap).await.map_err(ConnectError::Server)?;
             check(access, &connection)?;
-            let opened = Opened::now(&connection);
+            let opened = Opened::now(dialed, &connection);
             wire.connected(client.cancel_token());
             let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
             let mut connection = connection.map_err(ConnectError::Setup)?;

@@ -6,11 +6,13 @@ use super::record::Record;
 use super::wire::Wire;
 use super::wires::Wires;
 use crate::traffic::Traffic;
+use arc_swap::ArcSwapOption;
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::PoolableConnection;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Opens and judges connections for bb8. Once the gate is closed it opens none, and finds none that is in order.
 pub(super) struct Manager {
@@ -20,6 +22,14 @@ pub(super) struct Manager {
     pub(super) traffic: Arc<Traffic>,
     pub(super) gate: Arc<Gate>,
     pub(super) wires: Arc<Wires>,
+    /// Connections that were dialed before this may lead to a server that the address leads to no more.
+    pub(super) since: Arc<ArcSwapOption<Instant>>,
+}
+
+impl Manager {
+    fn is_expired(&self, connection: &Connection) -> bool {
+        self.since.load().as_deref().is_some_and(|since| connection.opened.dialed < *since)
+    }
 }
 
 /// A connection and what is known of it.
@@ -67,6 +77,7 @@ impl bb8::ManageConnection for Manager {
     /// Costs no round trip: what the socket has told so far is enough to know a connection that the server closed.
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), ManagerError> {
         let fit = !self.gate.is_closed()
+            && !self.is_expired(connection)
             && !connection.pg.is_broken()
             && match &connection.wire {
                 Some(wire) => wire.lend().await,
@@ -80,7 +91,8 @@ impl bb8::ManageConnection for Manager {
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {
-        std::thread::panicking() || connection.record.is_unfit() || connection.pg.is_broken()
+        let unfit = connection.record.is_unfit() || self.is_expired(connection);
+        std::thread::panicking() || unfit || connection.pg.is_broken()
     }
 }
 

@@ -3,11 +3,13 @@
 mod commits;
 mod sessions;
 
+use crate::proxy::{Proxy, port};
 use crate::support::{self, notes, status, until, until_async};
 use diesel::prelude::*;
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use diesel_replicas::{
-    CausalToken, Error, Fallback, InvalidToken, ReadConn, Reader, Router, RouterBuilder, RunQueryDsl,
+    CausalToken, Error, Fallback, InvalidToken, NodeConfig, ReadConn, Reader, Router, RouterBuilder,
+    RunQueryDsl,
 };
 use pg_cluster::Cluster;
 use std::time::{Duration, Instant};
@@ -487,5 +489,38 @@ async fn the_only_replica_serves_a_read_after_a_token_again_when_it_was_lost() {
             QueryResult::Ok(there)
         });
         assert_eq!(reading.await.map_err(|error| error.to_string()), Ok(true), "{policy:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_to_the_server_that_an_address_led_to_before_is_not_taken_for_one_to_the_next() {
+    let cluster = support::cluster(2).await;
+    let [primary, old, new] = cluster.nodes() else { panic!("as many as asked for") };
+    let proxy = Proxy::start(port(&old.url())).await;
+    let builder = Router::builder()
+        .primary(NodeConfig::new(primary.url()).name("primary"))
+        .replica(NodeConfig::new(proxy.url(&old.url())).name("moved"))
+        .lag_threshold(600 * SECOND)
+        .causal_wait(20 * SECOND);
+    let router = support::ready(builder).await;
+    let token = add(&router, "first").await;
+    assert!(has(&mut router.read().after(&token).await.unwrap(), "first").await);
+
+    old.pause_replay().await.unwrap();
+    proxy.lead_new_to(port(&new.url()));
+    let monitors = "application_name = 'diesel-replicas monitor' AND pid <> pg_backend_pid()";
+    let end = format!("SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity WHERE {monitors}");
+    old.sql(&end).await.unwrap();
+    let count = format!("SELECT count(*)::text FROM pg_stat_activity WHERE {monitors}");
+    until_async("the monitor is at the new one", async || {
+        new.sql(&count).await.unwrap().as_deref() != Some("0")
+    })
+    .await;
+    for i in 0..10 {
+        let body = format!("note {i}");
+        let token = add(&router, &body).await;
+        cluster.wait_replayed(new, primary.position().await.unwrap().lsn).await.unwrap();
+        let mut conn = router.read().after(&token).await.unwrap();
+        assert!(has(&mut conn, &body).await, "{} lacks {body}", conn.node());
     }
 }

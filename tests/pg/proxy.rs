@@ -64,6 +64,11 @@ impl Proxy {
         self.upstream.store(upstream, Relaxed);
     }
 
+    /// Forwards new connections to another port; those that are open go on.
+    pub fn lead_new_to(&self, upstream: u16) {
+        self.upstream.store(upstream, Relaxed);
+    }
+
     /// Lets so many more bytes of answers pass, over all connections, and closes the one that the next byte is on.
     pub fn cut_after(&self, bytes: usize) {
         *self.cut.lock().unwrap() = Some(bytes);

@@ -181,7 +181,7 @@ impl Rounds {
         let prober = Some(Box::new(Prober::new(node.endpoint.clone())));
         let Settings { probe_interval, probe_backoff, .. } = *self.settings;
         let backoff = Backoff::new(probe_interval, probe_backoff, Instant::now());
-        self.watched.push(Watched { node, listing, prober, backoff, leaving: None });
+        self.watched.push(Watched { node, listing, started: None, prober, backoff, leaving: None });
     }
 
     /// Begins to remove a node: no new handles from the next topology on, and the end when those that are out are back, or cut.
