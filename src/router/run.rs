@@ -201,7 +201,7 @@ impl Router {
     /// # Errors
     ///
     /// What the closure returns; Diesel's error if the transaction cannot begin or end, or was rolled back because a statement in
-    /// it had failed although the closure succeeded; or an [`Error`], made into the closure's type, when there was no connection or
+    /// it had failed, or a transaction inside was left open, although the closure succeeded; or an [`Error`], made into the closure's type, when there was no connection or
     /// the node stopped to answer or to be the primary ([`Error::Lost`]). After an error at the commit, or
     /// `Lost`, the transaction may have been committed all the same.
     ///
