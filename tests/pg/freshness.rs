@@ -85,7 +85,7 @@ async fn a_read_after_a_token_is_served_by_a_replica_that_has_it() {
 #[tokio::test]
 async fn a_replica_that_lacks_the_commit_is_passed_over() {
     let cluster = support::cluster(2).await;
-    let router = support::ready(patient(&cluster)).await;
+    let router = support::ready(patient(&cluster).causal_wait(20 * SECOND)).await;
     cluster.replica(0).pause_replay().await.unwrap();
     for i in 0..20 {
         let body = format!("note {i}");

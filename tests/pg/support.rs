@@ -94,7 +94,14 @@ pub fn status(router: &Router, name: &str) -> NodeStatus {
 /// Waits until the router gives the node this health, and says how long that took.
 pub async fn until_health(router: &Router, name: &str, health: HealthState) -> Duration {
     let started = Instant::now();
-    until(&format!("{name} is {health}"), || status(router, name).health == health).await;
+    while status(router, name).health != health {
+        let NodeStatus { health: is, reason, .. } = status(router, name);
+        assert!(
+            started.elapsed() < PATIENCE,
+            "waited in vain until {name} is {health}: it is {is}, {reason}"
+        );
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
     started.elapsed()
 }
 

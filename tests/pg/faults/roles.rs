@@ -119,6 +119,11 @@ async fn a_promotion_is_seen_without_privileges() {
     without_privileges(&cluster).await;
     let router = support::ready(builder(&cluster, |node| login(&node.url(), "plain", ""))).await;
     let (promoted, one, other) = (cluster.replica(0), cluster.replica(1), cluster.replica(2));
+    for follower in [one, other] {
+        // What it flushes by itself would tell the new timeline.
+        follower.sql("ALTER SYSTEM SET bgwriter_lru_maxpages = 0").await.unwrap();
+        follower.sql("SELECT pg_reload_conf()").await.unwrap();
+    }
     promoted.promote().await.unwrap();
     // Nobody writes before: what the old primary takes now would set its standbys apart.
     until("writes go to it", || status(&router, promoted.name()).serves_writes).await;
