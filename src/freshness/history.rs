@@ -41,10 +41,11 @@ impl History {
         let at = |lsn: Option<Lsn>| lsn.map_or(Target::Primary, Target::At);
         match (token.timeline(), self.timeline) {
             (Some(newer), Some(own)) if newer > own => Err(Mismatch::NewerTimeline(newer)),
-            // What has survived of an older timeline lies before the point where this one began; the rest is lost, and nobody
-            // can get there.
+            // What has survived of an older timeline lies before the point where this one began. A position past that is of what
+            // is lost, or of this timeline: a router that did not know of the promotion yet has read on a node that followed it.
             (Some(older), Some(own)) if older < own => {
-                Ok(at([token.lsn(), self.since].into_iter().flatten().min()))
+                let survived = |lsn: &Lsn| self.since.is_some_and(|since| *lsn <= since);
+                Ok(at(token.lsn().filter(survived)))
             }
             _ => Ok(at(token.lsn())),
         }
@@ -74,13 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn of_an_older_timeline_only_what_lies_before_this_one_can_be_reached() {
+    fn of_an_older_timeline_only_what_lies_before_this_one_is_known_to_be_reached() {
         assert_eq!(history().target(&token(7, 2, 400)), at(400));
-        assert_eq!(history().target(&token(7, 2, 9000)), at(500));
-        let unknown = History { since: None, ..history() };
-        assert_eq!(unknown.target(&token(7, 2, 9000)), at(9000));
+        assert_eq!(history().target(&token(7, 2, 500)), at(500));
+        assert_eq!(history().target(&token(7, 2, 501)), Ok(Target::Primary));
         let lost = CausalToken::new(Some(7), Some(2), None);
-        assert_eq!(history().target(&lost), at(500));
+        assert_eq!(history().target(&lost), Ok(Target::Primary));
+        let unknown = History { since: None, ..history() };
+        assert_eq!(unknown.target(&token(7, 2, 400)), Ok(Target::Primary));
         assert_eq!(unknown.target(&lost), Ok(Target::Primary));
     }
 

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test that cannot go on says where by panicking")]
 
-mod back;
 mod discovery;
 mod events;
 mod faults;
@@ -23,5 +22,6 @@ mod sockets;
 mod stage;
 mod storm;
 mod support;
+mod unaware;
 mod usage;
 mod web;

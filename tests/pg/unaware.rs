@@ -1,4 +1,4 @@
-//! Sessions that have seen something on a node that is then no longer what it was.
+//! Two routers of which one does not know yet what has become of the cluster.
 
 use crate::support::{self, notes, status, until, until_async};
 use diesel::prelude::*;
@@ -29,34 +29,7 @@ where
 }
 
 #[tokio::test]
-async fn what_a_session_saw_on_a_replica_that_began_anew_stays() {
-    let cluster = support::cluster(2).await;
-    let [primary, restarted, other] = cluster.nodes() else { panic!("as many as asked for") };
-    let router = support::ready(patient(&cluster)).await;
-    other.pause_replay().await.unwrap();
-    add(&router, "new").await;
-    cluster.wait_replayed(restarted, primary.position().await.unwrap().lsn).await.unwrap();
-    let session = loop {
-        let session = router.session();
-        let mut conn = session.read().await.unwrap();
-        if conn.node() == restarted.name() {
-            assert!(has(&mut conn, "new").await);
-            break session;
-        }
-    };
-    // After a restart it waits with all that it had not flushed, and serves meanwhile.
-    restarted.apply_delay(3600 * SECOND).await.unwrap();
-    restarted.kill().await.unwrap();
-    restarted.start().await.unwrap();
-    println!("{:?} {:?}", session.token().await, cluster.positions().await);
-    for _ in 0..4 {
-        let mut conn = session.read().await.unwrap();
-        assert!(has(&mut conn, "new").await, "{}", conn.node());
-    }
-}
-
-#[tokio::test]
-async fn what_a_session_saw_after_a_promotion_that_its_router_does_not_know_of_stays() {
+async fn what_is_read_through_a_router_that_does_not_know_of_a_promotion_stays_read_elsewhere() {
     let cluster = support::cluster(2).await;
     let [old, promoted, other] = cluster.nodes() else { panic!("as many as asked for") };
     let router = support::ready(patient(&cluster)).await;
@@ -85,7 +58,8 @@ async fn what_a_session_saw_after_a_promotion_that_its_router_does_not_know_of_s
     })
     .await;
     let token = session.token().await.unwrap();
-    println!("{token} {:?}", cluster.positions().await);
+    assert_eq!(token.timeline(), Some(1), "all that its router knows of");
+    // One that is back is seldom picked at first.
     for _ in 0..100 {
         let mut conn = router.read().after(&token).await.unwrap();
         assert!(has(&mut conn, "new").await, "{}", conn.node());
