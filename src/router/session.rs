@@ -18,7 +18,10 @@ use tracing::debug;
 /// What one user does: every read sees what the session has written, and never less than what it has read before.
 ///
 /// It carries a [`CausalToken`] forward: a write moves it to its commit, and a read to what its node had replayed. Cheap to clone; all
-/// clones are the same session. For a session that goes on elsewhere, in the next request or a background job, take its
+/// clones are the same session. One limit: PostgreSQL may show a commit of others on a replica a moment before it does on the primary,
+/// with synchronous replication until a replica has answered; a read that goes to the primary then lacks it.
+///
+/// For a session that goes on elsewhere, in the next request or a background job, take its
 /// [token](Self::token) along.
 ///
 /// # Example
