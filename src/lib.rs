@@ -213,6 +213,7 @@ mod balance;
 mod config;
 mod conn;
 mod discovery;
+mod endpoint;
 mod error;
 mod failure;
 mod fleet;

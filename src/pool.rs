@@ -21,9 +21,10 @@ mod wire;
 mod wires;
 
 pub(crate) use checkout::{CheckoutError, Limits};
-pub(crate) use connect::{Access, ConnectError, Endpoint, Opened};
+pub(crate) use connect::{Access, ConnectError, Opened};
 pub(crate) use lease::Lease;
 
+use crate::endpoint::Endpoint;
 use crate::traffic::Traffic;
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;

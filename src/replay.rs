@@ -8,8 +8,8 @@ mod pace;
 mod poller;
 mod session;
 
+use crate::endpoint::Endpoint;
 use crate::lsn::Lsn;
-use crate::pool::Endpoint;
 use board::{Board, Duty, Entry, Want};
 use poller::Poller;
 use std::sync::{Arc, Mutex, PoisonError};

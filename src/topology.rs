@@ -1,9 +1,10 @@
 //! Which nodes there are, what is known of them, and how to use them: one immutable snapshot, replaced as a whole.
 
+use crate::endpoint::Endpoint;
 use crate::fleet::{NoPrimary, NodeId, NodeView, Role, Service};
 use crate::freshness::History;
 use crate::health::HealthState;
-use crate::pool::{Access, Endpoint, Pool, PoolPolicy};
+use crate::pool::{Access, Pool, PoolPolicy};
 use crate::replay::Replay;
 use crate::traffic::Traffic;
 use arc_swap::{ArcSwap, Guard};

@@ -4,7 +4,7 @@ use super::{
     ConfigError,
     fault::{Faults, Key, Part, Unusable},
 };
-use crate::pool::Endpoint;
+use crate::endpoint::Endpoint;
 use std::{collections::HashMap, fmt, sync::Arc};
 
 pub(super) const URL_WANTED: &str =

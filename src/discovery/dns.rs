@@ -3,7 +3,7 @@
 use super::{Discovering, Discovery};
 use crate::{
     config::{ConfigError, NodeConfig, Unusable, parse_url},
-    pool::Endpoint,
+    endpoint::Endpoint,
 };
 use std::{io, net::SocketAddr};
 use tokio::net::lookup_host;

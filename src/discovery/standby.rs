@@ -3,7 +3,8 @@
 use super::{Discovering, Discovery};
 use crate::{
     config::{ConfigError, NodeConfig, parse_url},
-    pool::{ConnectError, Endpoint},
+    endpoint::Endpoint,
+    pool::ConnectError,
 };
 use std::{
     fmt,

@@ -2,8 +2,8 @@
 
 mod session;
 
+use crate::endpoint::Endpoint;
 use crate::observation::{Observation, ProbeFailure};
-use crate::pool::Endpoint;
 use futures_util::future::select;
 use session::Session;
 use std::pin::pin;

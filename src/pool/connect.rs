@@ -1,35 +1,18 @@
-//! Where a node is, and how a session with it starts.
+//! How a session with a node starts.
 
 use super::calls::Calls;
 use super::record::Record;
 use super::tap::PlainTap;
 use super::wire::Wire;
+use crate::endpoint::Endpoint;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
-use tokio_postgres::config::{Config, Host, SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::config::{Config, SslMode, SslNegotiation};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Connection, NoTls, Socket};
-
-/// How one node is reached: a parsed connection URL.
-///
-/// Two are equal if they lead to the same server in the same way: as the same user, with the same password and options.
-/// `Debug` shows no password.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint {
-    config: Config,
-    /// TLS hooks exist for TCP alone, and so does the tap.
-    tcp: bool,
-}
-
-/// Why a connection URL cannot be used. The text never contains a part of the URL that could be secret.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct EndpointError(String);
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +59,6 @@ pub(crate) enum ConnectError {
     TimedOut(Duration),
 }
 
-const DEFAULT_PORT: u16 = 5432;
-
 impl ConnectError {
     /// The server has as many clients as it takes, or as its settings allow this role or database.
     pub(super) fn is_saturation(&self) -> bool {
@@ -85,147 +66,7 @@ impl ConnectError {
     }
 }
 
-/// libpq's parameters that are worth naming when tokio-postgres does not take them. Others are not repeated: what looks
-/// like a parameter may be the rest of a password that was not percent-encoded.
-const KNOWN_PARAMETERS: &[&str] = &[
-    "channel_binding",
-    "client_encoding",
-    "fallback_application_name",
-    "gssencmode",
-    "gsslib",
-    "keepalives_count",
-    "krbsrvname",
-    "load_balance_hosts",
-    "passfile",
-    "replication",
-    "require_auth",
-    "requirepeer",
-    "service",
-    "sslcert",
-    "sslcompression",
-    "sslcrl",
-    "sslkey",
-    "sslmode",
-    "sslnegotiation",
-    "sslpassword",
-    "sslrootcert",
-    "sslsni",
-    "target_session_attrs",
-];
-
 impl Endpoint {
-    /// Parses a connection URL, or libpq's form of keys and values.
-    pub(crate) fn parse(url: &str) -> Result<Self, EndpointError> {
-        let mut config: Config = url.parse().map_err(|error| EndpointError(explain(url, &error)))?;
-        let refuse = |problem: &str| Err(EndpointError(problem.to_owned()));
-        // What follows the first `@` of a password that was not percent-encoded looks like a host or a database, and would be
-        // shown as one.
-        let after_password = url.split_once('@').and_then(|(_, rest)| rest.split('?').next());
-        if is_url(url) && after_password.is_some_and(|rest| rest.contains('@')) {
-            return refuse(
-                "it contains `@` twice: one in a user, password or database must be written `%40`",
-            );
-        }
-        if config.get_ssl_mode() == SslMode::Require || config.get_ssl_negotiation() == SslNegotiation::Direct
-        {
-            return refuse("it asks for TLS, which is not supported yet: without it, set `sslmode=disable`");
-        }
-        // An address without a host name; the tap's hook wants a name.
-        if config.get_hosts().is_empty() {
-            for address in config.get_hostaddrs().to_vec() {
-                config.host(address.to_string());
-            }
-        }
-        match config.get_hosts() {
-            [] => return refuse("it names no host"),
-            [Host::Tcp(name)] if name.is_empty() => return refuse("it names no host"),
-            [_] if config.get_hostaddrs().len() < 2 => {}
-            _ => return refuse("it names several hosts: give each replica an entry of its own"),
-        }
-        if config.get_ports().len() > 1 {
-            return refuse(
-                "it names several ports: give one, either after the host or as the parameter `port`",
-            );
-        }
-        if config.get_user().is_none() {
-            return refuse("it names no user");
-        }
-        // What a node is, is observed; and as every read session refuses writes, `read-write` would refuse every node.
-        config.target_session_attrs(TargetSessionAttrs::Any);
-        let tcp = matches!(config.get_hosts(), [Host::Tcp(_)]);
-        Ok(Self { config, tcp })
-    }
-
-    /// `host:port`, the default name of a node; a socket's path for a Unix socket.
-    pub(crate) fn host_port(&self) -> String {
-        let port = self.port();
-        match self.config.get_hosts() {
-            [Host::Tcp(host), ..] if host.contains(':') => format!("[{host}]:{port}"),
-            [Host::Tcp(host), ..] => format!("{host}:{port}"),
-            #[cfg(unix)]
-            [Host::Unix(directory), ..] => format!("{}/.s.PGSQL.{port}", directory.display()),
-            [] => format!("localhost:{port}"),
-        }
-    }
-
-    /// The host name to look up, and the port; none for a Unix socket, and where the address is given.
-    pub(crate) fn host_name(&self) -> Option<(&str, u16)> {
-        match self.config.get_hosts() {
-            [Host::Tcp(name)] if self.config.get_hostaddrs().is_empty() => Some((name, self.port())),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.config.get_ports().first().copied().unwrap_or(DEFAULT_PORT)
-    }
-
-    /// The server at this address, reached in the same way. What it is called stays the name of the host.
-    pub(crate) fn at(&self, host: &str, address: SocketAddr) -> Self {
-        let from = &self.config;
-        // A place once set in a `Config` cannot be replaced.
-        let mut config = Config::new();
-        config
-            .host(host)
-            .hostaddr(address.ip())
-            .port(address.port())
-            .ssl_mode(from.get_ssl_mode())
-            .ssl_negotiation(from.get_ssl_negotiation())
-            .channel_binding(from.get_channel_binding())
-            .target_session_attrs(from.get_target_session_attrs())
-            .load_balance_hosts(from.get_load_balance_hosts())
-            .keepalives(from.get_keepalives())
-            .keepalives_idle(from.get_keepalives_idle());
-        if let Some(user) = from.get_user() {
-            config.user(user);
-        }
-        if let Some(password) = from.get_password() {
-            config.password(password);
-        }
-        if let Some(name) = from.get_dbname() {
-            config.dbname(name);
-        }
-        if let Some(options) = from.get_options() {
-            config.options(options);
-        }
-        if let Some(name) = from.get_application_name() {
-            config.application_name(name);
-        }
-        if let Some(timeout) = from.get_connect_timeout() {
-            config.connect_timeout(*timeout);
-        }
-        if let Some(timeout) = from.get_tcp_user_timeout() {
-            config.tcp_user_timeout(*timeout);
-        }
-        if let Some(interval) = from.get_keepalives_interval() {
-            config.keepalives_interval(interval);
-        }
-        if let Some(retries) = from.get_keepalives_retries() {
-            config.keepalives_retries(retries);
-        }
-        Self { config, tcp: true }
-    }
-
     /// Opens a session for Diesel. The timeout bounds the whole of it, from the socket to the last setting.
     ///
     /// The second part of the answer tells what the connection does from then on; a Unix socket has none.
@@ -291,16 +132,6 @@ impl Endpoint {
     }
 }
 
-impl fmt::Debug for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint")
-            .field("address", &self.host_port())
-            .field("user", &self.config.get_user())
-            .field("database", &self.config.get_dbname())
-            .finish_non_exhaustive()
-    }
-}
-
 /// A proxy may drop the parameter that makes a session read-only. Servers report the setting from version 14 on.
 fn check<S>(access: Access, connection: &Connection<Socket, S>) -> Result<(), ConnectError>
 where
@@ -308,123 +139,4 @@ where
 {
     let writable = connection.parameter("default_transaction_read_only") == Some("off");
     if access == Access::ReadOnly && writable { Err(ConnectError::Writable) } else { Ok(()) }
-}
-
-fn is_url(text: &str) -> bool {
-    ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
-}
-
-/// tokio-postgres's own text may quote the URL, so it is not passed on.
-fn explain(url: &str, error: &tokio_postgres::Error) -> String {
-    let detail = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let parameter = KNOWN_PARAMETERS.iter().find(|name| detail.contains(&format!("`{name}`")));
-    if let Some(parameter) = parameter {
-        return format!("its parameter `{parameter}` is not supported, or not with this value");
-    }
-    if is_url(url) {
-        "it is not a valid URL: reserved characters in user, password or database must be percent-encoded"
-            .to_owned()
-    } else {
-        "it is not a `postgres://` URL".to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_accepted_and_name_their_node() {
-        for (url, name) in [
-            ("postgres://app:hunter2@db-1/chat", "db-1:5432"),
-            ("postgresql://app@db-1:6000/chat?application_name=x&connect_timeout=3", "db-1:6000"),
-            ("postgres://app@db-1/chat?sslmode=disable", "db-1:5432"),
-            ("postgres://app@db-1/chat?sslmode=prefer", "db-1:5432"),
-            ("postgres://app@db-1", "db-1:5432"),
-            ("postgres://app:p%40ss%2Fword@db-1/c%40t", "db-1:5432"),
-            ("postgres://app:hun/ter2@db-1/chat", "db-1:5432"),
-            ("postgres://app@127.0.0.1:5433/chat", "127.0.0.1:5433"),
-            ("postgres://app@[::1]:5433/chat", "[::1]:5433"),
-            ("postgres://app@[2001:db8::7]/chat", "[2001:db8::7]:5432"),
-            ("postgres://app@%2Frun%2Fpg:5433/chat", "/run/pg/.s.PGSQL.5433"),
-            ("postgres:///chat?host=/run/pg&user=app&password=hunter2", "/run/pg/.s.PGSQL.5432"),
-            ("postgres://app@/chat?hostaddr=10.0.0.7", "10.0.0.7:5432"),
-            ("postgres://app@/chat?hostaddr=::1&port=6000", "[::1]:6000"),
-            ("postgres://app@db-1/chat?hostaddr=10.0.0.7", "db-1:5432"),
-            ("postgres://app@db-1/chat?target_session_attrs=read-write", "db-1:5432"),
-            ("host=db-1 port=6000 user=app password=hunter2 dbname=chat", "db-1:6000"),
-        ] {
-            let endpoint = Endpoint::parse(url).unwrap_or_else(|error| panic!("{url}: {error}"));
-            assert_eq!(endpoint.host_port(), name, "{url}");
-            assert!(!format!("{endpoint:?}").contains("hunter2"), "{endpoint:?}");
-        }
-    }
-
-    #[test]
-    fn it_leads_elsewhere_in_the_same_way() {
-        let settings = "/chat?options=-c%20work_mem%3D8MB&application_name=x&sslmode=disable&connect_timeout=3\
-             &tcp_user_timeout=4&keepalives=0&keepalives_idle=5&keepalives_interval=6&keepalives_retries=7\
-             &channel_binding=disable&load_balance_hosts=random";
-        let at = |place: &str| Endpoint::parse(&format!("postgres://app:hunter2@{place}{settings}"));
-        let here = at("db-1:6000").expect("valid");
-        let there = here.at("db-2", SocketAddr::from(([10, 0, 0, 7], 5433)));
-        assert_eq!(
-            there.config,
-            at("db-2:5433").expect("valid").config.hostaddr([10, 0, 0, 7].into()).clone()
-        );
-        assert_eq!((here.host_name(), there.host_name()), (Some(("db-1", 6000)), None));
-        assert_ne!(here, there);
-        assert_eq!(Some(here), at("db-1:6000").ok());
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_refused_with_a_reason_and_without_a_secret() {
-        const TLS: &str = "it asks for TLS, which is not supported yet: without it, set `sslmode=disable`";
-        const HOST: &str = "it names no host";
-        const HOSTS: &str = "it names several hosts: give each replica an entry of its own";
-        const PORTS: &str =
-            "it names several ports: give one, either after the host or as the parameter `port`";
-        const TWICE: &str =
-            "it contains `@` twice: one in a user, password or database must be written `%40`";
-        const INVALID: &str = "it is not a valid URL: reserved characters in user, password or database must be percent-encoded";
-        for (url, problem) in [
-            ("mysql://app:hunter2@db-1/chat", "it is not a `postgres://` URL"),
-            ("hunter2", "it is not a `postgres://` URL"),
-            ("postgres://app:hunter2@db-1/chat?sslmode=require", TLS),
-            ("postgres://app:hunter2@db-1/chat?sslnegotiation=direct", TLS),
-            ("host=db-1 user=app password=hunter2 sslmode=require", TLS),
-            (
-                "postgres://app:hunter2@db-1/chat?sslmode=verify-full",
-                "its parameter `sslmode` is not supported, or not with this value",
-            ),
-            (
-                "postgres://app:hunter2@db-1/chat?sslrootcert=/hunter2",
-                "its parameter `sslrootcert` is not supported, or not with this value",
-            ),
-            (
-                "postgres://app@db-1/chat?sslpassword=hunter2",
-                "its parameter `sslpassword` is not supported, or not with this value",
-            ),
-            ("postgres://app@db-1/chat?hunter2=1", INVALID),
-            ("postgres://app@db-1/chat?hunter2", INVALID),
-            ("postgres://app:hunter2/chat", INVALID),
-            ("postgres://app@db-1:hunter2/chat", INVALID),
-            ("postgres://app:%ff@db-1%ff/chat", INVALID),
-            ("postgres://app:hunter2@/chat", HOST),
-            ("postgres://app:hunter2@:5433/chat", HOST),
-            ("postgres://app:hunter2@a,b/chat", HOSTS),
-            ("postgres://app:hunter2@a/chat?host=b", HOSTS),
-            ("postgres://app:hunter2@/chat?hostaddr=10.0.0.1,10.0.0.2", HOSTS),
-            ("postgres://app:hunter2@a/chat?hostaddr=10.0.0.1,10.0.0.2", HOSTS),
-            ("postgres://app:hunter2@a/chat?port=6000", PORTS),
-            ("postgres://app:x@hunter2@db-1/chat", TWICE),
-            ("postgres://app:x@hunter2/y@db-1/chat", TWICE),
-            ("postgres://app:x?y@hunter2/z@db-1/chat", TWICE),
-            ("postgres://db-1/chat", "it names no user"),
-        ] {
-            let error = Endpoint::parse(url).expect_err(url);
-            assert_eq!(error.to_string(), problem, "{url}");
-            assert!(!format!("{error:?}").contains("hunter2"));
-        }
-    }
 }

@@ -1,10 +1,11 @@
 //! How bb8 opens a connection, and what it takes for one that can be used again.
 
-use super::connect::{Access, ConnectError, Endpoint, Opened};
+use super::connect::{Access, ConnectError, Opened};
 use super::gate::Gate;
 use super::record::Record;
 use super::wire::Wire;
 use super::wires::Wires;
+use crate::endpoint::Endpoint;
 use crate::traffic::Traffic;
 use arc_swap::ArcSwapOption;
 use diesel_async::AsyncPgConnection;

@@ -1,9 +1,10 @@
 //! One connection for asking how far a node has come.
 
 use super::Position;
+use crate::endpoint::Endpoint;
 use crate::error::Millis;
 use crate::lsn::Lsn;
-use crate::pool::{ConnectError, Endpoint};
+use crate::pool::ConnectError;
 use futures_util::future::join;
 use std::time::Duration;
 use tokio::task::JoinSet;

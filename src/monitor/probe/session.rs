@@ -1,9 +1,10 @@
 //! One connection of the monitor's, and what it asks. The only file with monitoring SQL.
 
+use crate::endpoint::Endpoint;
 use crate::error::Chain;
 use crate::lsn::Lsn;
 use crate::observation::{Identity, Observation, ProbeFailure, Receiver, Standby};
-use crate::pool::{ConnectError, Endpoint};
+use crate::pool::ConnectError;
 use futures_util::future::join_all;
 use std::str::FromStr;
 use std::sync::Arc;
