@@ -33,7 +33,7 @@ impl Observation {
         let lsn = self.lsn?;
         let inserted = if self.in_recovery { lsn } else { self.inserted?.before_page_header() };
         let (started, asked_at) = (self.identity.started, self.asked_at);
-        Some(Position { in_recovery: self.in_recovery, lsn, inserted, started, asked_at })
+        Some(Position { in_recovery: self.in_recovery, lsn, inserted, visible: None, started, asked_at })
     }
 }
 

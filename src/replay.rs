@@ -4,6 +4,7 @@
 //! so the number of questions is bounded, however many wait.
 
 mod board;
+mod commits;
 mod pace;
 mod poller;
 mod session;
@@ -11,6 +12,7 @@ mod session;
 use crate::endpoint::Endpoint;
 use crate::lsn::Lsn;
 use board::{Board, Duty, Entry, Want};
+pub(crate) use commits::Visible;
 use poller::Poller;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinSet;
@@ -24,6 +26,8 @@ pub(crate) struct Position {
     pub(crate) lsn: Lsn,
     /// On a primary log has been reserved up to here, which may not be written yet; on a standby the same as `lsn`.
     pub(crate) inserted: Lsn,
+    /// What is known to be visible on a primary.
+    pub(crate) visible: Option<Visible>,
     /// When the server process started, in microseconds: another one after a restart.
     pub(crate) started: i64,
     /// Before the question was sent.
@@ -74,6 +78,16 @@ impl Replay {
     /// As [`reached`](Self::reached).
     pub(crate) async fn asked_after(&self, instant: Instant) -> Position {
         self.met(Want::AskedAfter(instant)).await
+    }
+
+    /// Waits until the primary is known to show what any replica has shown up to now, as far as it lies before `lsn`, or not to be
+    /// one. Known at once is what was visible when somebody else asked. The caller sets the deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`reached`](Self::reached).
+    pub(crate) async fn shows(&self, lsn: Lsn) -> Position {
+        self.met(Want::Visible { lsn, since: Instant::now() }).await
     }
 
     async fn met(&self, want: Want) -> Position {

@@ -1,6 +1,6 @@
 //! What is known of a node's position, and who waits to know more.
 
-use super::Position;
+use super::{Position, Visible};
 use crate::lsn::Lsn;
 use arc_swap::ArcSwapOption;
 use std::collections::HashMap;
@@ -13,6 +13,8 @@ use tokio::time::Instant;
 pub(super) enum Want {
     /// That the server that started then has replayed this, as a standby.
     Replayed { lsn: Lsn, started: i64 },
+    /// That the primary shows all up to here, or all that replicas have shown up to then; or that it is none.
+    Visible { lsn: Lsn, since: Instant },
     /// The answer to a question that was sent after this.
     AskedAfter(Instant),
 }
@@ -22,6 +24,10 @@ impl Want {
         match *self {
             Self::Replayed { lsn, started } => {
                 position.in_recovery && position.started == started && position.lsn >= lsn
+            }
+            Self::Visible { lsn, since } => {
+                let is_covered = |visible: Visible| visible.flushed >= lsn || visible.asked_at > since;
+                position.in_recovery || position.visible.is_some_and(is_covered)
             }
             Self::AskedAfter(instant) => position.asked_at > instant,
         }
@@ -82,10 +88,16 @@ impl Board {
     }
 
     /// Takes in a position, unless a question that was sent later has been answered already.
-    pub(super) fn learned(&self, position: Position) {
+    pub(super) fn learned(&self, mut position: Position) {
         let mut waiters = self.waiters();
-        if self.latest().is_some_and(|latest| latest.asked_at > position.asked_at) {
-            return;
+        if let Some(latest) = self.latest() {
+            if latest.asked_at > position.asked_at {
+                return;
+            }
+            // What was visible stays so.
+            if !position.in_recovery && position.started == latest.started {
+                position.visible = position.visible.or(latest.visible);
+            }
         }
         self.latest.store(Some(Arc::new(position)));
         for (_, waiter) in waiters.waiting.extract_if(|_, waiter| waiter.want.is_met_by(&position)) {
@@ -122,6 +134,12 @@ impl Board {
             _ => None,
         });
         targets.min()
+    }
+
+    /// Whether somebody waits for what is visible.
+    pub(super) fn wants_commits(&self) -> bool {
+        let waiters = self.waiters();
+        waiters.waiting.values().any(|waiter| matches!(waiter.want, Want::Visible { .. }))
     }
 
     pub(super) fn arrivals(&self) -> watch::Receiver<()> {

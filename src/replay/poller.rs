@@ -2,6 +2,7 @@
 
 use super::Position;
 use super::board::{Board, Duty};
+use super::commits::Commits;
 use super::pace::Pace;
 use super::session::{Failure, Session};
 use crate::endpoint::Endpoint;
@@ -9,7 +10,7 @@ use crate::error::Chain;
 use crate::lsn::Lsn;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 /// How long the connection is kept after the last waiter has gone.
@@ -22,6 +23,8 @@ pub(super) struct Poller {
     endpoint: Endpoint,
     arrivals: watch::Receiver<()>,
     session: Option<Session>,
+    /// What was told on it.
+    commits: Commits,
     questions: Pace,
     failures: Pace,
     /// What the server is to wait for before it answers the next question, and for how long: a pause that ends in time.
@@ -35,6 +38,7 @@ impl Poller {
             duty,
             endpoint,
             session: None,
+            commits: Commits::default(),
             questions: Pace::of_questions(),
             failures: Pace::of_failures(),
             hold: None,
@@ -87,10 +91,19 @@ impl Poller {
         self.board().asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => Session::open(&self.endpoint).await?,
+            None => {
+                self.commits = Commits::default();
+                Session::open(&self.endpoint).await?
+            }
         };
         let position = match self.hold.take() {
             Some((lsn, at_most)) => session.ask_after(lsn, at_most).await?,
+            None if self.board().wants_commits() => {
+                let (mut position, told) = session.ask_who_commits().await?;
+                position.visible =
+                    told.and_then(|told| self.commits.told(told.then, &told.committing, Instant::now()));
+                position
+            }
             None => session.ask().await?,
         };
         self.session = Some(session);

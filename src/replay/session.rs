@@ -1,16 +1,18 @@
 //! One connection for asking how far a node has come.
 
 use super::Position;
+use super::commits::{Committing, Visible};
 use crate::endpoint::Endpoint;
-use crate::error::Millis;
+use crate::error::{Chain, Millis};
 use crate::lsn::Lsn;
 use crate::pool::ConnectError;
-use futures_util::future::join;
+use futures_util::future::{join, try_join};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_postgres::types::PgLsn;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, Statement};
+use tracing::debug;
 
 /// Any role may ask this, from version 14 on, and a promotion cannot come between its parts. Functions that fail on one kind of
 /// node stand in a branch of `CASE`, which is evaluated on demand.
@@ -19,6 +21,21 @@ const QUESTION: &str = "SELECT in_recovery, \
      CASE WHEN in_recovery THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, \
      CASE WHEN NOT in_recovery THEN pg_catalog.pg_current_wal_insert_lsn() END \
      FROM pg_catalog.pg_is_in_recovery() AS in_recovery";
+
+/// Sent before the next one.
+const FLUSHED: &str = "SELECT pg_catalog.pg_current_wal_flush_lsn()";
+
+/// The transactions that may be committing: not those of which it shows that they wait for their client, a lock, or what is read
+/// or written before a record is flushed. Any role may ask, but of other roles' sessions only those of `pg_read_all_stats` are told
+/// more than that there is a transaction: these then may wait for a synchronous replica, where there are any.
+const COMMITTING: &str = "SELECT backend_xid::text::bigint, \
+     CASE WHEN state IS NULL OR state = 'disabled' \
+     THEN pg_catalog.current_setting('synchronous_standby_names') <> '' \
+     ELSE wait_event IS NOT DISTINCT FROM 'SyncRep' END \
+     FROM pg_catalog.pg_stat_get_activity(NULL) \
+     WHERE backend_xid IS NOT NULL AND (state IS NULL OR state NOT LIKE 'idle%') \
+     AND (wait_event_type IS NULL OR wait_event_type NOT IN ('Client', 'Lock', 'Timeout', 'IO') \
+     OR wait_event ILIKE 'slru%')";
 
 /// How long a connection may take to be ready, and an answer to come. A node that is frozen, or gone without a word, never
 /// answers.
@@ -33,9 +50,19 @@ pub(super) struct Session {
     client: Client,
     /// A prepared statement: answered in two thirds of the time.
     question: Statement,
+    /// Prepared when they are needed.
+    commits: Option<(Statement, Statement)>,
     can_wait: bool,
     /// Drives the connection; dropping the set ends it, however silent the node is.
     _connection: JoinSet<()>,
+}
+
+/// What a primary says of its commits.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// What is visible when none of these commits any more.
+    pub(super) then: Visible,
+    pub(super) committing: Vec<Committing>,
 }
 
 /// Why a node's position is not known.
@@ -65,7 +92,7 @@ impl Session {
                 let _ = connection.await;
             });
             let question = client.prepare(QUESTION).await?;
-            Ok(Self { client, question, can_wait, _connection: driver })
+            Ok(Self { client, question, commits: None, can_wait, _connection: driver })
         })
         .await
     }
@@ -98,6 +125,33 @@ impl Session {
         Ok(position)
     }
 
+    /// Asks also who may be committing, with the same round trip; `None` if the server does not say.
+    pub(super) async fn ask_who_commits(&mut self) -> Result<(Position, Option<Told>), Failure> {
+        let both = async {
+            if self.commits.is_none() {
+                let prepared = (self.client.prepare(FLUSHED).await?, self.client.prepare(COMMITTING).await?);
+                self.commits = Some(prepared);
+            }
+            Ok(join(self.query(), self.query_commits()).await)
+        };
+        let (position, told) = within(LIMIT, both).await?;
+        let told =
+            told.inspect_err(|error| debug!(error = %Chain(error), "a node does not tell who commits"));
+        Ok((position?, told.ok().flatten()))
+    }
+
+    async fn query_commits(&self) -> Result<Option<Told>, Error> {
+        let Some((flushed, committing)) = &self.commits else { return Ok(None) };
+        let asked_at = Instant::now();
+        let flushed = self.client.query_one(flushed, &[]);
+        let (flushed, committing) = try_join(flushed, self.client.query(committing, &[])).await?;
+        let then = Visible { flushed: Lsn::new(flushed.try_get::<_, PgLsn>(0)?.into()), asked_at };
+        let committing = committing
+            .iter()
+            .map(|row| Ok::<_, Error>(Committing { xid: row.try_get(0)?, held: row.try_get(1)? }));
+        Ok(Some(Told { then, committing: committing.collect::<Result<_, _>>()? }))
+    }
+
     async fn query(&self) -> Result<Position, Failure> {
         let asked_at = Instant::now();
         let row = self.client.query_one(&self.question, &[]).await?;
@@ -108,6 +162,7 @@ impl Session {
             started: row.try_get(1)?,
             lsn: Lsn::new(told),
             inserted: lsn(3)?.map_or(Lsn::new(told), |inserted| Lsn::new(inserted).before_page_header()),
+            visible: None,
             asked_at,
         })
     }

@@ -322,11 +322,27 @@ impl Shared {
         !position.in_recovery && is_behind(position)
     }
 
+    /// A replica may have shown what its primary does not show yet: waits until it does, up to the causal wait.
+    async fn until_shown(&self, wanted: &Wanted, primary: &Node, deadline: Deadline) {
+        let topology = self.topology.load();
+        if let Ok(Some(Target::At(lsn))) = self.target(&topology, wanted) {
+            let longest = topology.settings.causal_wait.min(deadline.left());
+            if timeout(longest, primary.replay.shows(lsn)).await.is_err() {
+                debug!(node = &*primary.name, "does not show in time what replicas may have shown");
+            }
+        }
+    }
+
     /// Serves a read that no replica is fresh enough for, as the policy has it.
     async fn fall_back(&self, wanted: &Wanted, deadline: Deadline) -> Result<(Arc<Node>, Lease), Error> {
         let topology = self.topology.load_full();
-        if topology.settings.fallback == Fallback::Primary || !topology.has_replicas() {
+        if !topology.has_replicas() {
             return self.on_primary(deadline, |primary| &primary.node.reads).await;
+        }
+        if topology.settings.fallback == Fallback::Primary {
+            let (node, lease) = self.on_primary(deadline, |primary| &primary.node.reads).await?;
+            self.until_shown(wanted, &node, deadline).await;
+            return Ok((node, lease));
         }
         let target = self.target(&topology, wanted)?;
         // Where only the primary will do, no replica does.

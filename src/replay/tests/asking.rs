@@ -2,6 +2,7 @@
 
 use super::proxy::{Proxy, Waits};
 use super::*;
+use tokio_postgres::NoTls;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -328,5 +329,66 @@ async fn a_server_that_does_not_wait_as_it_should_is_left_alone_for_a_while_inst
         assert_eq!(proxy.told().len(), proxy.connections(), "{waits:?}: once on each");
         replica.resume_replay().await.unwrap();
         assert!(answer(&mut waiter).await.lsn >= written, "{waits:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_primary_is_waited_for_that_does_not_show_yet_what_its_replica_shows() {
+    let cluster = cluster().await;
+    let (primary, replica) = (cluster.primary(), cluster.replica(0));
+    // Has written and does nothing more.
+    let (idle, connection) = tokio_postgres::connect(&primary.url(), NoTls).await.unwrap();
+    let _idle = AbortOnDrop(tokio::spawn(connection));
+    idle.batch_execute("BEGIN; INSERT INTO notes VALUES ('uncommitted')").await.unwrap();
+    let set_sync = async |names: &str| {
+        primary.sql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'")).await.unwrap();
+        primary.sql("SELECT pg_reload_conf()").await.unwrap();
+        let is_set = format!("SELECT (current_setting('synchronous_standby_names') = '{names}')::text");
+        until("the setting is in force", async || {
+            primary.sql(&is_set).await.unwrap().as_deref() == Some("true")
+        })
+        .await;
+    };
+    let count = async |node: &Node, body: &str| {
+        node.sql(&format!("SELECT count(*)::text FROM notes WHERE body = '{body}'")).await.unwrap().unwrap()
+    };
+    for role in ["postgres", "nobody"] {
+        let replay = replay(&primary.url().replace("postgres@", &format!("{role}@")));
+        let written = note(&cluster).await;
+        timeout(PATIENCE, replay.shows(written)).await.expect("nobody commits");
+        let asked = replay.asked();
+        assert!(replay.shows(written).await.visible.is_some());
+        assert_eq!(replay.asked(), asked, "what is visible stays so");
+
+        set_sync("gone").await;
+        let sql = format!("INSERT INTO notes VALUES ('of {role}')");
+        let url = primary.url();
+        let committing = AbortOnDrop(tokio::spawn(async move {
+            let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+            let _connection = AbortOnDrop(tokio::spawn(connection));
+            client.batch_execute(&sql).await.unwrap();
+        }));
+        let body = format!("of {role}");
+        until("the replica shows it", async || count(replica, &body).await == "1").await;
+        assert_eq!(count(primary, &body).await, "0");
+        let shown = position(replica).await;
+        let waits = replay.shows(shown);
+        tokio::pin!(waits);
+        tokio::select! {
+            position = &mut waits => panic!("{position:?}"),
+            () = replay.until_asked(8) => {}
+        }
+        set_sync("").await;
+        timeout(PATIENCE, waits).await.expect("it is released");
+        assert_eq!(count(primary, &body).await, "1");
+        drop(committing);
+    }
+}
+
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -5,7 +5,8 @@ use futures_util::FutureExt;
 use std::pin::pin;
 
 fn standby(lsn: u64, started: i64, asked_at: Instant) -> Position {
-    Position { in_recovery: true, lsn: Lsn::new(lsn), inserted: Lsn::new(lsn), started, asked_at }
+    let lsn = Lsn::new(lsn);
+    Position { in_recovery: true, lsn, inserted: lsn, visible: None, started, asked_at }
 }
 
 #[test]

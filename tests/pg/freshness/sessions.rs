@@ -3,7 +3,8 @@
 use super::{SECOND, add, has, patient};
 use crate::support::{self, notes, until_async};
 use diesel::prelude::*;
-use diesel_replicas::{CausalToken, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection};
+use diesel_replicas::{CausalToken, HealthState, RunQueryDsl};
 use pg_cluster::Cluster;
 use std::time::{Duration, Instant};
 
@@ -110,4 +111,46 @@ async fn a_session_s_read_ends_by_its_deadline_when_the_nodes_that_it_used_say_n
     cluster.primary().thaw().await.unwrap();
     cluster.replica(0).thaw().await.unwrap();
     assert!(took < longest * 2, "{took:?} {ended:?}");
+}
+
+#[tokio::test]
+async fn what_a_replica_has_shown_the_primary_shows_to_the_session_as_well() {
+    let cluster = support::cluster(1).await;
+    let (primary, replica) = (cluster.primary(), cluster.replica(0));
+    // Some wait in vain for it, which this does not.
+    let router = support::ready(patient(&cluster).causal_wait(20 * SECOND)).await;
+    let set_sync = async |names: &str| {
+        primary.sql(&format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'")).await.unwrap();
+        primary.sql("SELECT pg_reload_conf()").await.unwrap();
+        let is_set = format!("SELECT (current_setting('synchronous_standby_names') = '{names}')::text");
+        until_async("it is set", async || primary.sql(&is_set).await.unwrap().as_deref() == Some("true"))
+            .await;
+    };
+    set_sync("gone").await;
+    let url = primary.url();
+    let writing = tokio::spawn(async move {
+        let mut conn = AsyncPgConnection::establish(&url).await.unwrap();
+        diesel::insert_into(notes::table).values(notes::body.eq("theirs")).execute(&mut conn).await.unwrap();
+    });
+    let session = router.session();
+    until_async("the replica shows it", async || {
+        let mut conn = session.read().await.unwrap();
+        conn.node() == replica.name() && has(&mut conn, "theirs").await
+    })
+    .await;
+    session.token().await.unwrap();
+    replica.kill().await.unwrap();
+    support::until_health(&router, replica.name(), HealthState::Unreachable).await;
+    let read = session.read().timeout(20 * SECOND);
+    let asked = async {
+        let asks = "SELECT count(*)::text FROM pg_stat_activity WHERE query LIKE '%backend_xid::text%' \
+                    AND application_name = 'diesel-replicas monitor'";
+        until_async("it is asked", async || primary.sql(asks).await.unwrap().as_deref() == Some("1")).await;
+        set_sync("").await;
+    };
+    let (conn, ()) = tokio::join!(async { read.await.unwrap() }, asked);
+    let mut conn = conn;
+    assert_eq!(conn.node(), primary.name());
+    assert!(has(&mut conn, "theirs").await);
+    writing.await.unwrap();
 }
