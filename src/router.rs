@@ -6,6 +6,7 @@ mod fresh;
 mod request;
 mod run;
 mod session;
+mod waiting;
 mod wanted;
 
 pub use request::{ReadFuture, ReadRequest, WriteFuture, WriteRequest};

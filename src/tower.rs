@@ -48,8 +48,8 @@
 //!
 //! Where nothing else has arrived in the meantime it takes what the answer says, be it less: then what it sent is of no
 //! use any more, which an empty header says as well. With [`monotonic_reads`](CausalLayer::monotonic_reads) the header
-//! also moves with what is only read, so that such a client never sees less than it has seen,
-//! within the [limit of a session](crate::Session).
+//! also moves with what is only read, so that such a client never sees less than it has seen, with the
+//! [limit of a session](crate::Session).
 //!
 //! # What a client cannot do
 //!

@@ -19,7 +19,9 @@ use tracing::debug;
 ///
 /// It carries a [`CausalToken`] forward: a write moves it to its commit, and a read to what its node had replayed. Cheap to clone; all
 /// clones are the same session. One limit: PostgreSQL may show a commit of others on a replica a moment before it does on the primary,
-/// with synchronous replication until a replica has answered; a read that goes to the primary then lacks it.
+/// with synchronous replication until a replica has answered. A read of the session that goes to the primary waits until it is shown
+/// there, up to the [causal wait](crate::RouterBuilder::causal_wait) and for a commit that nobody answers for a second at most; a
+/// [`write`](Self::write) and a read of the [latest](ReadRequest::latest) do not.
 ///
 /// For a session that goes on elsewhere, in the next request or a background job, take its
 /// [token](Self::token) along.

@@ -28,8 +28,6 @@ pub struct Report {
     failed_reads: usize,
     failed_writes: usize,
     violations: BTreeMap<(Guarantee, Missing), usize>,
-    /// What a read of the primary lacked that a replica had shown: see `docs/consistency.md`, "Ahead of the primary".
-    ahead_of_primary: usize,
     examples: Vec<String>,
     /// Writes that were acknowledged without a token.
     untold: usize,
@@ -64,18 +62,8 @@ impl Report {
         self.examples.len() < EXAMPLES
     }
 
-    pub fn violated(
-        &mut self,
-        violation: &Violation<Arc<Exchange>>,
-        read: &Exchange,
-        by_primary: bool,
-        evidence: String,
-    ) {
-        if by_primary && violation.guarantee == Guarantee::MonotonicReads {
-            self.ahead_of_primary += 1;
-        } else {
-            *self.violations.entry((violation.guarantee, violation.missing)).or_default() += 1;
-        }
+    pub fn violated(&mut self, violation: &Violation<Arc<Exchange>>, read: &Exchange, evidence: String) {
+        *self.violations.entry((violation.guarantee, violation.missing)).or_default() += 1;
         if self.is_curious() {
             self.examples.push(format!("{violation}\n      read: {read}{evidence}"));
         }
@@ -89,7 +77,6 @@ impl Report {
             failed_reads,
             failed_writes,
             violations,
-            ahead_of_primary,
             examples,
             untold,
             without_position,
@@ -105,7 +92,6 @@ impl Report {
         for (kind, times) in violations {
             *self.violations.entry(kind).or_default() += times;
         }
-        self.ahead_of_primary += ahead_of_primary;
         self.examples.extend(examples);
         self.untold += untold;
         self.without_position += without_position;
@@ -172,7 +158,6 @@ impl fmt::Display for Report {
         for ((guarantee, missing), times) in &self.violations {
             write!(f, "\n  violated {times} times: {guarantee:?}, {missing:?}")?;
         }
-        write!(f, "\n  {} times the primary lacked what a replica had shown", self.ahead_of_primary)?;
         for example in self.examples.iter().take(10) {
             write!(f, "\n    {example}")?;
         }

@@ -127,7 +127,7 @@ impl Window {
                 }
                 _ => String::new(),
             };
-            self.report.violated(&violation, exchange, by_primary, evidence);
+            self.report.violated(&violation, exchange, evidence);
         }
     }
 
