@@ -228,7 +228,7 @@ fn hung_up() -> io::Error {
 /// Puts a [`Tap`] into a connection without TLS, in the place where tokio-postgres would put TLS.
 ///
 /// It encrypts nothing, so it must meet nothing but endpoints that ask for no TLS: see
-/// [`Endpoint::connect`](super::connect::Endpoint::connect).
+/// [`Endpoint::connect`](crate::endpoint::Endpoint::connect).
 #[derive(Clone)]
 pub(super) struct PlainTap(pub(super) Arc<Wire>);
 
