@@ -1,13 +1,18 @@
 //! What a router is made from: the nodes, and how to use them.
 //!
-//! Settings come from code ([`RouterBuilder`]) or from the environment ([`Config::from_env`]); both are checked in the same
-//! place, and what is wrong is reported all at once.
+//! Settings come from code, from the environment or from a file, all into a [`RouterBuilder`]; they are checked in one place, and
+//! what is wrong is reported all at once.
 
 mod builder;
 mod check;
 mod env;
 mod fault;
+#[cfg(feature = "serde")]
+mod file;
+mod near;
 mod node;
+mod settings;
+mod units;
 
 pub use builder::RouterBuilder;
 pub(crate) use fault::Unusable;
@@ -21,7 +26,7 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// A complete and valid configuration. Made by [`Config::from_env`], [`Config::from_vars`] or [`RouterBuilder::config`].
+/// A complete and valid configuration. Made by [`Config::from_env`] or [`RouterBuilder::config`].
 ///
 /// Its `Debug` shows no passwords.
 #[derive(Debug, Clone)]

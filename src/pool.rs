@@ -72,6 +72,13 @@ pub(crate) struct PoolPolicy {
     pub(crate) connect_timeout: Duration,
 }
 
+impl PoolPolicy {
+    /// The same, for a node with a size of its own.
+    pub(crate) fn sized(self, size: Option<u32>) -> Self {
+        Self { size: size.unwrap_or(self.size), ..self }
+    }
+}
+
 impl Pool {
     /// Opens no connection yet. Must be called within a tokio runtime.
     pub(crate) fn new(

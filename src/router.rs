@@ -137,11 +137,14 @@ impl Router {
     pub(crate) fn unproven(config: Config, alarm: &Arc<Notify>) -> Topology {
         let (nodes, settings) = parts(config);
         let roles = std::iter::once(Role::Primary).chain(std::iter::repeat(Role::Replica));
-        let seen = nodes.into_iter().zip(roles).map(|(NodeSpec { name, endpoint, weight, zone }, role)| {
+        let seen = nodes.into_iter().zip(roles).map(|(spec, role)| {
+            let NodeSpec { name, endpoint, weight, zone, pool_size } = spec;
             let traffic = Arc::new(Traffic::new(Arc::clone(alarm)));
             let replay = Arc::new(Replay::new(endpoint.clone()));
-            let node = Node::new(NodeId::unique(), name, endpoint, settings.pools, traffic, replay);
-            Seen::unproven(Arc::new(node), Listing { by: Origin::Configuration, role, weight, zone })
+            let pools = settings.pools.sized(pool_size);
+            let node = Node::new(NodeId::unique(), name, endpoint, pools, traffic, replay);
+            let listing = Listing { by: Origin::Configuration, role, weight, zone, pool_size };
+            Seen::unproven(Arc::new(node), listing)
         });
         let seen = seen.collect();
         Topology::new(seen, Err(NoPrimary::NotYetKnown), Arc::new(settings), None, Instant::now())

@@ -25,6 +25,7 @@ pub(crate) struct Node {
     pub(crate) id: NodeId,
     pub(crate) name: Arc<str>,
     pub(crate) endpoint: Endpoint,
+    pub(crate) pools: PoolPolicy,
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) reads: Pool,
     /// How far its server has come.
@@ -46,6 +47,8 @@ pub(crate) struct Listing {
     pub(crate) role: Role,
     pub(crate) weight: u32,
     pub(crate) zone: Option<Arc<str>>,
+    /// Other than the configured one.
+    pub(crate) pool_size: Option<u32>,
 }
 
 /// Who has listed a node, and may take it off again.
@@ -84,15 +87,15 @@ impl Node {
     ) -> Self {
         let access = Access::ReadOnly;
         let reads = Pool::new(Arc::clone(&name), endpoint.clone(), access, pools, Arc::clone(&traffic));
-        Self { id, name, endpoint, traffic, reads, replay }
+        Self { id, name, endpoint, pools, traffic, reads, replay }
     }
 }
 
 impl Primary {
     /// Opens no connection yet. Must be called within a tokio runtime.
-    pub(crate) fn new(node: Arc<Node>, pools: PoolPolicy) -> Self {
+    pub(crate) fn new(node: Arc<Node>) -> Self {
         let (name, traffic) = (Arc::clone(&node.name), Arc::clone(&node.traffic));
-        let writes = Pool::new(name, node.endpoint.clone(), Access::ReadWrite, pools, traffic);
+        let writes = Pool::new(name, node.endpoint.clone(), Access::ReadWrite, node.pools, traffic);
         Self { node, writes }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Config, ConfigError, NodeConfig,
-    fault::{Faults, Key},
+    fault::{Faults, Names},
 };
 use crate::{
     balance::{LoadBalancing, Strategy},
@@ -33,6 +33,8 @@ use std::{sync::Arc, time::Duration};
 #[derive(Debug, Clone)]
 #[must_use = "settings do nothing until a router is built from them"]
 pub struct RouterBuilder {
+    /// What was wrong with settings that came as text.
+    pub(super) faults: Faults,
     pub(super) primary: Option<NodeConfig>,
     pub(super) replicas: Vec<NodeConfig>,
     pub(super) read_replicas_enabled: bool,
@@ -67,6 +69,7 @@ impl Default for RouterBuilder {
         let HealthPolicy { lag_threshold, unverified_lag, min_replicas, ejection, .. } =
             HealthPolicy::default();
         Self {
+            faults: Faults::new(Names::Setters),
             primary: None,
             replicas: vec![],
             read_replicas_enabled: true,
@@ -300,8 +303,9 @@ impl RouterBuilder {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with them, each with the name of its setter.
+    /// Everything that is wrong with them, each with the name that it has where the settings come from: a setter, a variable, an entry of
+    /// a file.
     pub fn config(self) -> Result<Config, ConfigError> {
-        self.check(Faults::named_by(Key::setter))
+        self.check()
     }
 }

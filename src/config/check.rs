@@ -16,8 +16,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl RouterBuilder {
-    pub(super) fn check(self, mut faults: Faults) -> Result<Config, ConfigError> {
+    pub(super) fn check(self) -> Result<Config, ConfigError> {
         let Self {
+            mut faults,
             primary,
             replicas,
             read_replicas_enabled,
@@ -65,7 +66,8 @@ impl RouterBuilder {
         check_duration(Key::CheckoutTimeout, checkout_timeout, MILLI..=DAY, &mut faults);
         check_duration(Key::ConnectTimeout, connect_timeout, MILLI..=DAY, &mut faults);
         if !(0.0..=1.0).contains(&retry_budget.share) {
-            faults.add(Key::RetryBudget, "its share is out of range", "a share from 0 to 1");
+            let problem = format!("{} is out of range", retry_budget.share);
+            faults.add(Key::RetryBudgetPart("share"), problem, "from 0 to 1");
         }
         check_duration(Key::SlowStart, slow_start, Duration::ZERO..=DAY, &mut faults);
         let zone = check_zone(zone, Key::Zone, &mut faults);
@@ -523,7 +525,7 @@ mod tests {
                 "pool_size",
                 "checkout_timeout",
                 "connect_timeout",
-                "retry_budget",
+                "retry_budget.share",
                 "slow_start",
                 "zone",
                 "min_zone_replicas",

@@ -1,326 +1,191 @@
 //! Settings from the environment.
 //!
-//! The variables are `DATABASE_URL`, `DB_READ_REPLICA_URLS`, `DB_READ_REPLICA_DNS`, `DB_DISCOVERY_INTERVAL_MS`,
-//! `DB_READ_REPLICAS_ENABLED`, `DB_REPLICA_LAG_THRESHOLD_MS`, `DB_REPLICA_LAG_RECOVERY_MS`, `DB_REPLICA_LAG_THRESHOLD_BYTES`,
-//! `DB_REPLICA_LAG_RECOVERY_BYTES`, `DB_REPLICA_LAG_HARD_LIMIT_MS`, `DB_UNVERIFIED_LAG`, `DB_MIN_REPLICAS`, `DB_EJECTION`,
-//! `DB_LOAD_BALANCING`, `DB_SLOW_START_MS`, `DB_ZONE`, `DB_MIN_ZONE_REPLICAS`, `DB_READ_FALLBACK`, `DB_POOL_SIZE`,
-//! `DB_CHECKOUT_TIMEOUT_MS`, `DB_CONNECT_TIMEOUT_MS`, `DB_CAUSAL_WAIT_MS`, `DB_DRAIN_TIMEOUT_MS`, `DB_PROBE_INTERVAL_MS`, `DB_PROBE_TIMEOUT_MS` and
-//! `DB_PROBE_BACKOFF_MS`; what each means stands at [`Config::from_env`]. [`VARIABLES`] is the one place that connects them
-//! with the settings of [`RouterBuilder`].
+//! The variables are `DATABASE_URL`, `DB_READ_REPLICA_URLS` and those of [`SETTINGS`], the one place that connects names with the settings of
+//! [`RouterBuilder`]; `docs/configuration.md` says what each means.
 
 use super::{
-    Config, ConfigError, RouterBuilder,
-    fault::{Faults, Key, Part, Unusable},
+    Config, ConfigError, NodeConfig, RouterBuilder,
+    fault::{Faults, Key, Names, Part},
+    near::nearest,
+    settings::{self, PREFIX, PRIMARY, SETTINGS},
 };
-use crate::{
-    balance::LoadBalancing,
-    discovery::DnsDiscovery,
-    health::{Ejection, UnverifiedLag},
-    topology::Fallback,
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::{OsStr, OsString},
 };
-use std::{env, ffi::OsString, str::FromStr, sync::Arc, time::Duration};
+
+/// The list of replicas, behind the prefix.
+const REPLICAS: &str = "READ_REPLICA_URLS";
 
 impl Config {
-    /// The configuration in the environment of this process.
-    ///
-    /// | variable | value | default |
-    /// |---|---|---|
-    /// | `DATABASE_URL` | URL of the primary | required |
-    /// | `DB_READ_REPLICA_URLS` | URLs of the replicas, separated by commas; a comma inside a URL is written `%2C` | none |
-    /// | `DB_READ_REPLICA_DNS` | URL whose host name is looked up again and again, each address a replica: see [`DnsDiscovery`] | none |
-    /// | `DB_DISCOVERY_INTERVAL_MS` | milliseconds; see [`discovery_interval`](RouterBuilder::discovery_interval) | `30000` |
-    /// | `DB_READ_REPLICAS_ENABLED` | `true`, `1`, `on`, `yes` or `false`, `0`, `off`, `no`: whether replicas serve reads | `false` |
-    /// | `DB_REPLICA_LAG_THRESHOLD_MS` | milliseconds; see [`lag_threshold`](RouterBuilder::lag_threshold) | `1000` |
-    /// | `DB_REPLICA_LAG_RECOVERY_MS` | milliseconds; see [`lag_recovery`](RouterBuilder::lag_recovery) | half of the threshold |
-    /// | `DB_REPLICA_LAG_THRESHOLD_BYTES` | bytes; see [`lag_threshold_bytes`](RouterBuilder::lag_threshold_bytes) | none |
-    /// | `DB_REPLICA_LAG_RECOVERY_BYTES` | bytes; see [`lag_recovery_bytes`](RouterBuilder::lag_recovery_bytes) | half of the threshold |
-    /// | `DB_REPLICA_LAG_HARD_LIMIT_MS` | milliseconds; see [`lag_hard_limit`](RouterBuilder::lag_hard_limit) | ten times the threshold |
-    /// | `DB_UNVERIFIED_LAG` | `keep`, `exclude` or `serve`: see [`UnverifiedLag`] | `keep` |
-    /// | `DB_MIN_REPLICAS` | replicas; see [`min_replicas`](RouterBuilder::min_replicas) | `0` |
-    /// | `DB_EJECTION` | `on` or `off`, and the other words for it: see [`Ejection`] | `on` |
-    /// | `DB_LOAD_BALANCING` | `round_robin`, `random`, `least_connections`, `weighted` or `peak_ewma` | `round_robin` |
-    /// | `DB_SLOW_START_MS` | milliseconds; see [`slow_start`](RouterBuilder::slow_start) | `10000` |
-    /// | `DB_ZONE` | name of the zone of this process; see [`zone`](RouterBuilder::zone) | none |
-    /// | `DB_MIN_ZONE_REPLICAS` | replicas; see [`min_zone_replicas`](RouterBuilder::min_zone_replicas) | `1` |
-    /// | `DB_READ_FALLBACK` | `primary`, `least_lagged` or `fail`: see [`Fallback`] | `primary` |
-    /// | `DB_POOL_SIZE` | connections in each pool; see [`pool_size`](RouterBuilder::pool_size) | `10` |
-    /// | `DB_CHECKOUT_TIMEOUT_MS` | milliseconds; see [`checkout_timeout`](RouterBuilder::checkout_timeout) | `5000` |
-    /// | `DB_CONNECT_TIMEOUT_MS` | milliseconds; see [`connect_timeout`](RouterBuilder::connect_timeout) | `3000` |
-    /// | `DB_CAUSAL_WAIT_MS` | milliseconds; see [`causal_wait`](RouterBuilder::causal_wait) | `100` |
-    /// | `DB_DRAIN_TIMEOUT_MS` | milliseconds; see [`drain_timeout`](RouterBuilder::drain_timeout) | `30000` |
-    /// | `DB_PROBE_INTERVAL_MS` | milliseconds; see [`probe_interval`](RouterBuilder::probe_interval) | `250`, less for a low lag threshold |
-    /// | `DB_PROBE_TIMEOUT_MS` | milliseconds; see [`probe_timeout`](RouterBuilder::probe_timeout) | `500` |
-    /// | `DB_PROBE_BACKOFF_MS` | milliseconds; see [`probe_backoff`](RouterBuilder::probe_backoff) | `2000`, or the probe interval if longer |
-    ///
-    /// Space around a value is ignored. The URLs of replicas are checked even while replicas are not enabled.
+    /// The configuration in the environment of this process: see [`RouterBuilder::from_env`].
     ///
     /// # Errors
     ///
     /// Everything that is wrong, each with the name of its variable.
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_vars(|name| env::var_os(name))
+        RouterBuilder::from_env().config()
+    }
+}
+
+impl RouterBuilder {
+    /// The settings in the environment of this process, to be completed in code or used as they are. What is wrong with them
+    /// [`config`](Self::config) tells, all at once.
+    ///
+    #[doc = include_str!("../../docs/configuration.md")]
+    pub fn from_env() -> Self {
+        Self::from_prefixed_env(PREFIX)
     }
 
-    /// The configuration in variables that come from elsewhere, a file or a test, under the same names as in
-    /// [`Config::from_env`].
+    /// The same with another prefix than `DB_`, for a process with several routers: with `ORDERS_` the variables are `ORDERS_URL`, which stands
+    /// for `DATABASE_URL`, `ORDERS_READ_REPLICA_URLS`, `ORDERS_POOL_SIZE` and so on.
     ///
-    /// # Errors
+    /// # Example
     ///
-    /// Everything that is wrong, each with the name of its variable.
+    /// ```no_run
+    /// use diesel_replicas::RouterBuilder;
+    ///
+    /// # async fn example() -> Result<(), diesel_replicas::Error> {
+    /// let orders = RouterBuilder::from_prefixed_env("ORDERS_").build().await?;
+    /// let billing = RouterBuilder::from_prefixed_env("BILLING_").build().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn from_prefixed_env(prefix: &str) -> Self {
+        Self::from_variables(prefix, env::vars_os().collect())
+    }
+
+    /// The settings in variables that come from elsewhere, a file or a test, under the same names as in [`from_env`](Self::from_env).
     ///
     /// # Example
     ///
     /// ```
-    /// use diesel_replicas::Config;
+    /// use diesel_replicas::RouterBuilder;
     ///
-    /// let error = Config::from_vars(|name| match name {
-    ///     "DB_POOL_SIZE" => Some("many"),
-    ///     _ => None,
-    /// })
-    /// .unwrap_err();
-    /// assert_eq!(error.faults().len(), 2); // DATABASE_URL is missing as well
+    /// let error = RouterBuilder::from_vars([("DB_POOL_SIZE", "many"), ("DB_CONECT_TIMEOUT", "1s")]).config().unwrap_err();
+    /// assert_eq!(error.faults().len(), 3); // DATABASE_URL is missing as well
+    /// assert!(error.to_string().contains("wanted: DB_CONNECT_TIMEOUT"));
     /// ```
-    pub fn from_vars<V: Into<OsString>>(
-        mut lookup: impl FnMut(&str) -> Option<V>,
-    ) -> Result<Self, ConfigError> {
-        let mut faults = Faults::named_by(variable);
-        let mut builder = RouterBuilder::default().read_replicas_enabled(false);
-        for Variable { name, key, set } in VARIABLES {
-            let Some(value) = lookup(name) else { continue };
-            let value = value.into();
-            match value.to_str().map(str::trim) {
-                None => faults.add(key, "is not UTF-8", "plain text"),
-                // A list without entries is a list.
-                Some("") if key == Key::Replicas => {}
-                Some("") => faults.add(key, "is empty", "a value, or the variable left unset"),
-                Some(value) => {
-                    if let Err(unusable) = set(&mut builder, value) {
-                        faults.add_unusable(key, unusable);
+    pub fn from_vars<K, V>(vars: impl IntoIterator<Item = (K, V)>) -> Self
+    where
+        K: Into<OsString>,
+        V: Into<OsString>,
+    {
+        Self::from_variables(
+            PREFIX,
+            vars.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        )
+    }
+
+    fn from_variables(prefix: &str, vars: BTreeMap<OsString, OsString>) -> Self {
+        let names = Names::Variables { prefix: prefix.to_owned(), in_millis: vec![] };
+        let mut builder = Self { faults: Faults::new(names), ..Self::default() }.read_replicas_enabled(false);
+
+        let primary = Key::Primary(Part::Url);
+        if let Some(url) =
+            text(&vars, &settings::variable(prefix, primary, false), primary, &mut builder.faults)
+        {
+            if url.is_empty() {
+                builder.faults.add(primary, "is empty", "a value, or none given at all");
+            }
+            builder.primary = Some(url.into());
+        }
+        let replicas = format!("{prefix}{REPLICAS}");
+        match text(&vars, &replicas, Key::Replicas, &mut builder.faults) {
+            // A list without entries is a list.
+            None | Some("") => {}
+            Some(urls) => builder.replicas = urls.split(',').map(NodeConfig::new).collect(),
+        }
+        for setting in &SETTINGS {
+            let name = format!("{prefix}{}", setting.variable);
+            let in_millis = Some(format!("{name}_MS")).filter(|name| setting.is_time() && has(&vars, name));
+            match in_millis {
+                Some(other) if has(&vars, &name) => {
+                    builder.faults.add(setting.key, format!("is set, and so is {other}"), "one of them");
+                }
+                Some(in_millis) => {
+                    if let Names::Variables { in_millis, .. } = &mut builder.faults.names {
+                        in_millis.push(setting.key);
+                    }
+                    if let Some(value) = text(&vars, &in_millis, setting.key, &mut builder.faults) {
+                        setting.set_millis(&mut builder, value);
+                    }
+                }
+                None => {
+                    if let Some(value) = text(&vars, &name, setting.key, &mut builder.faults) {
+                        setting.set(&mut builder, value);
                     }
                 }
             }
         }
-        builder.check(faults)
+        note_slips(prefix, &vars, &mut builder.faults);
+        builder
     }
 }
 
-/// One variable.
-struct Variable {
-    name: &'static str,
-    /// The setting that it is for.
+fn has(vars: &BTreeMap<OsString, OsString>, name: &str) -> bool {
+    vars.contains_key(OsStr::new(name))
+}
+
+fn text<'a>(
+    vars: &'a BTreeMap<OsString, OsString>,
+    name: &str,
     key: Key,
-    /// Sets it to what the text says.
-    set: fn(&mut RouterBuilder, &str) -> Result<(), Unusable>,
-}
-
-const VARIABLES: [Variable; 26] = [
-    Variable {
-        name: "DATABASE_URL",
-        key: Key::Primary(Part::Url),
-        set: |builder, url| {
-            builder.primary = Some(url.into());
-            Ok(())
-        },
-    },
-    Variable {
-        name: "DB_READ_REPLICA_URLS",
-        key: Key::Replicas,
-        set: |builder, urls| {
-            builder.replicas = urls.split(',').map(Into::into).collect();
-            Ok(())
-        },
-    },
-    Variable {
-        name: "DB_READ_REPLICA_DNS",
-        key: Key::Discovery,
-        set: |builder, url| DnsDiscovery::parse(url).map(|dns| builder.discovery = vec![Arc::new(dns)]),
-    },
-    Variable {
-        name: "DB_DISCOVERY_INTERVAL_MS",
-        key: Key::DiscoveryInterval,
-        set: |builder, text| millis(text).map(|interval| builder.discovery_interval = interval),
-    },
-    Variable {
-        name: "DB_READ_REPLICAS_ENABLED",
-        key: Key::ReadReplicasEnabled,
-        set: |builder, text| flag(text).map(|enabled| builder.read_replicas_enabled = enabled),
-    },
-    Variable {
-        name: "DB_REPLICA_LAG_THRESHOLD_MS",
-        key: Key::LagThreshold,
-        set: |builder, text| millis(text).map(|lag| builder.lag_threshold = lag),
-    },
-    Variable {
-        name: "DB_REPLICA_LAG_RECOVERY_MS",
-        key: Key::LagRecovery,
-        set: |builder, text| millis(text).map(|lag| builder.lag_recovery = Some(lag)),
-    },
-    Variable {
-        name: "DB_REPLICA_LAG_THRESHOLD_BYTES",
-        key: Key::LagThresholdBytes,
-        set: |builder, text| number(text, "bytes").map(|bytes| builder.lag_threshold_bytes = Some(bytes)),
-    },
-    Variable {
-        name: "DB_REPLICA_LAG_RECOVERY_BYTES",
-        key: Key::LagRecoveryBytes,
-        set: |builder, text| number(text, "bytes").map(|bytes| builder.lag_recovery_bytes = Some(bytes)),
-    },
-    Variable {
-        name: "DB_REPLICA_LAG_HARD_LIMIT_MS",
-        key: Key::LagHardLimit,
-        set: |builder, text| millis(text).map(|lag| builder.lag_hard_limit = Some(lag)),
-    },
-    Variable {
-        name: "DB_UNVERIFIED_LAG",
-        key: Key::UnverifiedLag,
-        set: |builder, text| unverified_lag(text).map(|policy| builder.unverified_lag = policy),
-    },
-    Variable {
-        name: "DB_MIN_REPLICAS",
-        key: Key::MinReplicas,
-        set: |builder, text| number(text, "replicas").map(|replicas| builder.min_replicas = replicas),
-    },
-    Variable {
-        name: "DB_EJECTION",
-        key: Key::Ejection,
-        set: |builder, text| {
-            let ejection = |on| if on { Ejection::default() } else { Ejection::off() };
-            flag(text).map(|on| builder.ejection = ejection(on))
-        },
-    },
-    Variable {
-        name: "DB_LOAD_BALANCING",
-        key: Key::LoadBalancing,
-        set: |builder, text| load_balancing(text).map(|how| builder.load_balancing = how),
-    },
-    Variable {
-        name: "DB_SLOW_START_MS",
-        key: Key::SlowStart,
-        set: |builder, text| millis(text).map(|time| builder.slow_start = time),
-    },
-    Variable {
-        name: "DB_ZONE",
-        key: Key::Zone,
-        set: |builder, zone| {
-            builder.zone = Some(zone.to_owned());
-            Ok(())
-        },
-    },
-    Variable {
-        name: "DB_MIN_ZONE_REPLICAS",
-        key: Key::MinZoneReplicas,
-        set: |builder, text| number(text, "replicas").map(|replicas| builder.min_zone_replicas = replicas),
-    },
-    Variable {
-        name: "DB_READ_FALLBACK",
-        key: Key::Fallback,
-        set: |builder, text| fallback(text).map(|fallback| builder.fallback = fallback),
-    },
-    Variable {
-        name: "DB_POOL_SIZE",
-        key: Key::PoolSize,
-        set: |builder, text| number(text, "connections").map(|size| builder.pool_size = size),
-    },
-    Variable {
-        name: "DB_CHECKOUT_TIMEOUT_MS",
-        key: Key::CheckoutTimeout,
-        set: |builder, text| millis(text).map(|timeout| builder.checkout_timeout = timeout),
-    },
-    Variable {
-        name: "DB_CONNECT_TIMEOUT_MS",
-        key: Key::ConnectTimeout,
-        set: |builder, text| millis(text).map(|timeout| builder.connect_timeout = timeout),
-    },
-    Variable {
-        name: "DB_CAUSAL_WAIT_MS",
-        key: Key::CausalWait,
-        set: |builder, text| millis(text).map(|longest| builder.causal_wait = longest),
-    },
-    Variable {
-        name: "DB_DRAIN_TIMEOUT_MS",
-        key: Key::DrainTimeout,
-        set: |builder, text| millis(text).map(|timeout| builder.drain_timeout = timeout),
-    },
-    Variable {
-        name: "DB_PROBE_INTERVAL_MS",
-        key: Key::ProbeInterval,
-        set: |builder, text| millis(text).map(|interval| builder.probe_interval = Some(interval)),
-    },
-    Variable {
-        name: "DB_PROBE_TIMEOUT_MS",
-        key: Key::ProbeTimeout,
-        set: |builder, text| millis(text).map(|timeout| builder.probe_timeout = timeout),
-    },
-    Variable {
-        name: "DB_PROBE_BACKOFF_MS",
-        key: Key::ProbeBackoff,
-        set: |builder, text| millis(text).map(|longest| builder.probe_backoff = Some(longest)),
-    },
-];
-
-/// What a setting is called in the environment, where nodes have no names but their URLs'.
-fn variable(key: Key) -> String {
-    let (of, position) = match key {
-        Key::Primary(_) => (Key::Primary(Part::Url), String::new()),
-        Key::Replica(i, _) => (Key::Replicas, format!("[{i}]")),
-        other => (other, String::new()),
-    };
-    let variable = VARIABLES.iter().find(|variable| variable.key == of);
-    variable.map_or_else(|| key.setter(), |variable| format!("{}{position}", variable.name))
-}
-
-fn flag(text: &str) -> Result<bool, Unusable> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" | "on" | "yes" => Ok(true),
-        "false" | "0" | "off" | "no" => Ok(false),
-        _ => Err(Unusable::new("is neither yes nor no", "true, 1, on or yes, or else false, 0, off or no")),
+    faults: &mut Faults,
+) -> Option<&'a str> {
+    let text = vars.get(OsStr::new(name))?.to_str();
+    if text.is_none() {
+        faults.add(key, "is not UTF-8", "plain text");
     }
+    text.map(str::trim)
 }
 
-fn millis(text: &str) -> Result<Duration, Unusable> {
-    number(text, "milliseconds").map(Duration::from_millis)
-}
-
-fn number<N: FromStr>(text: &str, of: &str) -> Result<N, Unusable> {
-    let unusable = |_| Unusable::new("is not a number that can be used", format!("a whole number of {of}"));
-    text.parse().map_err(unusable)
-}
-
-fn load_balancing(text: &str) -> Result<LoadBalancing, Unusable> {
-    let wanted = || format!("one of {}", LoadBalancing::names());
-    text.parse().map_err(|_| Unusable::new("names no load balancing", wanted()))
-}
-
-fn fallback(text: &str) -> Result<Fallback, Unusable> {
-    match text {
-        "primary" => Ok(Fallback::Primary),
-        "least_lagged" => Ok(Fallback::LeastLagged),
-        "fail" => Ok(Fallback::Fail),
-        _ => Err(Unusable::new("names no fallback", "one of primary, least_lagged, fail")),
+/// Names that look like ours and are not. Others that begin like ours are a service's own.
+fn note_slips(prefix: &str, vars: &BTreeMap<OsString, OsString>, faults: &mut Faults) {
+    let mut known: Vec<String> = vec![REPLICAS.to_owned()];
+    for setting in &SETTINGS {
+        known.push(setting.variable.to_owned());
+        if setting.is_time() {
+            known.push(format!("{}_MS", setting.variable));
+        }
     }
-}
-
-fn unverified_lag(text: &str) -> Result<UnverifiedLag, Unusable> {
-    match text {
-        "keep" => Ok(UnverifiedLag::Keep),
-        "exclude" => Ok(UnverifiedLag::Exclude),
-        "serve" => Ok(UnverifiedLag::Serve),
-        _ => Err(Unusable::new("names no policy", "one of keep, exclude, serve")),
+    let lacks_primary = prefix == PREFIX && !has(vars, PRIMARY);
+    for name in vars.keys().filter_map(|name| name.to_str()) {
+        let start = name.get(..prefix.len()).filter(|start| start.eq_ignore_ascii_case(prefix));
+        let meant = match start.map(|start| (start, &name[prefix.len()..])) {
+            Some((start, rest)) if start == prefix && known.iter().any(|known| known == rest) => None,
+            Some((_, rest)) => {
+                nearest(rest, known.iter().map(String::as_str)).map(|meant| format!("{prefix}{meant}"))
+            }
+            None => nearest(name, [PRIMARY]).filter(|_| lacks_primary).map(str::to_owned),
+        };
+        if let Some(meant) = meant {
+            faults.add_as(
+                name,
+                "is no variable of the router",
+                format!("{meant}, or a name that is less like it"),
+            );
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{health::LagBytes, lsn::WalBytes};
+    use crate::{
+        balance::LoadBalancing,
+        health::{Ejection, LagBytes, UnverifiedLag},
+        lsn::WalBytes,
+        retry::RetryBudget,
+        topology::Fallback,
+    };
     use proptest::prelude::*;
-    use std::{collections::BTreeSet, os::unix::ffi::OsStringExt};
+    use std::{os::unix::ffi::OsStringExt, time::Duration};
 
     const PRIMARY: (&str, &str) = ("DATABASE_URL", "postgres://app:hunter2@primary/chat");
 
     fn read<'a>(vars: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Config, ConfigError> {
-        let vars: Vec<_> = vars.into_iter().collect();
-        Config::from_vars(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| *value))
+        RouterBuilder::from_vars(vars).config()
     }
 
     /// The lines of the error.
@@ -341,13 +206,13 @@ mod tests {
     fn every_variable_arrives() {
         let config = read([
             ("DATABASE_URL", " postgres://app@primary/chat\n"),
-            ("DB_READ_REPLICA_URLS", "postgres://app@a/chat, postgres://app@b:5433/chat"),
+            ("DB_READ_REPLICA_URLS", "postgres://app@a/chat?node_name=x&node_pool_size=7, postgres://app@b:5433/chat?node_weight=3"),
             ("DB_READ_REPLICAS_ENABLED", "true"),
-            ("DB_REPLICA_LAG_THRESHOLD_MS", "200"),
+            ("DB_REPLICA_LAG_THRESHOLD", "200ms"),
             ("DB_LOAD_BALANCING", "least_connections"),
             ("DB_READ_FALLBACK", "fail"),
             ("DB_POOL_SIZE", " 3 "),
-            ("DB_CHECKOUT_TIMEOUT_MS", "11"),
+            ("DB_CHECKOUT_TIMEOUT", "11 ms"),
             ("DB_CONNECT_TIMEOUT_MS", "12"),
             ("DB_PROBE_INTERVAL_MS", "13"),
             ("DB_PROBE_TIMEOUT_MS", "14"),
@@ -355,12 +220,21 @@ mod tests {
             ("DB_READ_REPLICA_DNS", "postgres://app@replicas/chat"),
             ("DB_DISCOVERY_INTERVAL_MS", "116"),
             ("DB_REPLICA_LAG_RECOVERY_MS", "17"),
-            ("DB_REPLICA_LAG_THRESHOLD_BYTES", "18"),
+            ("DB_REPLICA_LAG_THRESHOLD_BYTES", "1kB"),
             ("DB_REPLICA_LAG_RECOVERY_BYTES", "8"),
             ("DB_REPLICA_LAG_HARD_LIMIT_MS", "219"),
             ("DB_UNVERIFIED_LAG", "serve"),
             ("DB_MIN_REPLICAS", "2"),
-            ("DB_EJECTION", "off"),
+            ("DB_EJECTION", "on"),
+            ("DB_EJECTION_CONSECUTIVE_FAILURES", "21"),
+            ("DB_EJECTION_ERROR_RATIO", "0.25"),
+            ("DB_EJECTION_MIN_SAMPLES", "22"),
+            ("DB_EJECTION_WINDOW", "23s"),
+            ("DB_EJECTION_DURATION", "24s"),
+            ("DB_EJECTION_MAX_DURATION", "25s"),
+            ("DB_EJECTION_MAX_SHARE", "1"),
+            ("DB_RETRY_BUDGET_SHARE", "0.75"),
+            ("DB_RETRY_BUDGET_PER_SECOND", "26"),
             ("DB_SLOW_START_MS", "0"),
             ("DB_CAUSAL_WAIT_MS", "16"),
             ("DB_DRAIN_TIMEOUT_MS", "0"),
@@ -369,15 +243,19 @@ mod tests {
         ])
         .expect("valid");
         let ms = Duration::from_millis;
-        let replicas: Vec<_> = config.replicas.iter().map(|node| (&*node.name, node.weight)).collect();
-        assert_eq!(replicas, [("a:5432", 1), ("b:5433", 1)]);
+        let replicas: Vec<_> =
+            config.replicas.iter().map(|node| (&*node.name, node.weight, node.pool_size)).collect();
+        assert_eq!(replicas, [("x", 1, Some(7)), ("b:5433", 3, None)]);
         assert!(config.read_replicas_enabled);
         assert_eq!((config.health.lag_threshold, config.health.lag_recovery), (ms(200), ms(17)));
-        let (threshold, recovery) = (WalBytes::new(18), WalBytes::new(8));
+        let (threshold, recovery) = (WalBytes::new(1024), WalBytes::new(8));
         assert_eq!(config.health.lag_bytes, Some(LagBytes { threshold, recovery }));
         assert_eq!((config.health.lag_hard_limit, config.health.min_replicas), (ms(219), 2));
         assert_eq!(config.health.unverified_lag, UnverifiedLag::Serve);
-        assert_eq!(config.health.ejection, Ejection::off());
+        let ejection = Ejection::default().consecutive_failures(21).error_ratio(0.25).min_samples(22);
+        let ejection = ejection.window(23_000 * ms(1)).duration(24_000 * ms(1)).max_duration(25_000 * ms(1));
+        assert_eq!(config.health.ejection, ejection.max_share(1.0));
+        assert_eq!(config.retry_budget, RetryBudget::new(0.75, 26));
         assert_eq!((config.slow_start, config.drain_timeout), (Duration::ZERO, Duration::ZERO));
         assert_eq!(config.causal_wait, ms(16));
         assert_eq!((config.zone.as_deref(), config.min_zone_replicas), (Some("eu-west-1a"), 4));
@@ -406,6 +284,8 @@ mod tests {
             let config = read([PRIMARY, ("DB_UNVERIFIED_LAG", text)]).expect("valid");
             assert_eq!(config.health.unverified_lag, policy);
         }
+        let config = read([PRIMARY, ("DB_EJECTION", "off")]).expect("valid");
+        assert_eq!(config.health.ejection, Ejection::off());
         let config = read([PRIMARY, ("DB_EJECTION", "on")]).expect("valid");
         assert_eq!(config.health.ejection, Ejection::default());
     }
@@ -413,10 +293,10 @@ mod tests {
     #[test]
     fn a_fault_names_the_variables_that_it_is_held_against() {
         for (name, value, fault) in [
-            ("DB_REPLICA_LAG_RECOVERY_MS", "2000", "at most DB_REPLICA_LAG_THRESHOLD_MS, 1000 milliseconds"),
+            ("DB_REPLICA_LAG_RECOVERY", "2s", "at most DB_REPLICA_LAG_THRESHOLD, 1000 milliseconds"),
             ("DB_REPLICA_LAG_RECOVERY_BYTES", "1", "both or neither"),
-            ("DB_REPLICA_LAG_HARD_LIMIT_MS", "1", "at least DB_REPLICA_LAG_THRESHOLD_MS, 1000 milliseconds"),
-            ("DB_PROBE_BACKOFF_MS", "1", "at least DB_PROBE_INTERVAL_MS, 250 milliseconds"),
+            ("DB_REPLICA_LAG_HARD_LIMIT_MS", "1", "at least DB_REPLICA_LAG_THRESHOLD, 1000 milliseconds"),
+            ("DB_PROBE_BACKOFF_MS", "1", "at least DB_PROBE_INTERVAL, 250 milliseconds"),
             (
                 "DB_READ_REPLICA_DNS",
                 "postgres://app@/chat?hostaddr=::1",
@@ -433,22 +313,151 @@ mod tests {
         }
     }
 
-    /// The names in the first column, and the defaults in the last.
-    fn documented<'a>(text: &'a str, line_start: &str) -> Vec<(&'a str, &'a str)> {
-        let rows = text.lines().filter_map(|line| line.trim_start().strip_prefix(line_start));
-        rows.filter_map(|row| {
-            let (name, rest) = row.strip_prefix("| `")?.split_once('`')?;
-            let default = rest.trim_end().trim_end_matches('|').rsplit('|').next()?.trim();
-            name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_').then_some((name, default))
-        })
-        .collect()
+    const DOCUMENTED: &str = include_str!("../../docs/configuration.md");
+
+    /// The cells of the rows that begin with such a name.
+    fn rows<'a>(text: &'a str, name: fn(&str) -> bool) -> Vec<Vec<&'a str>> {
+        let cells = |line: &'a str| Some(line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect());
+        let rows = text.lines().filter_map(cells);
+        rows.filter(|row: &Vec<&str>| name(row[0].trim_matches('`'))).collect()
+    }
+
+    fn is_variable(name: &str) -> bool {
+        name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+    }
+
+    fn quoted(cell: &str) -> Option<&str> {
+        cell.strip_prefix('`')?.split('`').next()
     }
 
     #[test]
-    fn every_variable_is_documented_with_the_same_default() {
-        let here = documented(include_str!("env.rs"), "/// ");
-        assert_eq!(here.iter().map(|row| row.0).collect::<Vec<_>>(), VARIABLES.map(|variable| variable.name));
-        assert_eq!(documented(include_str!("../../README.md"), ""), here);
+    fn every_setting_is_documented_under_its_names() {
+        let nodes = [("DATABASE_URL".to_owned(), "primary"), ("DB_READ_REPLICA_URLS".to_owned(), "replicas")];
+        let settings = SETTINGS.iter().map(|setting| (format!("DB_{}", setting.variable), setting.name));
+        let expected: Vec<_> = nodes.into_iter().chain(settings).collect();
+        let rows = rows(DOCUMENTED, is_variable);
+        let told = rows.iter().map(|row| (quoted(row[0]).unwrap().to_owned(), quoted(row[1]).unwrap()));
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+        for (setting, row) in SETTINGS.iter().zip(&rows[2..]) {
+            let kind = if setting.is_time() { "time" } else { row[2] };
+            assert!(row[2].starts_with(kind), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn every_setter_is_documented() {
+        let setters =
+            include_str!("builder.rs").lines().filter_map(|line| line.trim().strip_prefix("pub fn "));
+        let setters =
+            setters.filter(|line| line.contains("self, ")).filter_map(|line| line.split('(').next());
+        let table: Vec<_> = rows(DOCUMENTED, is_variable).concat();
+        let mut known = 0;
+        for setter in setters {
+            let is_named = |cell: &&str| {
+                let mut names = cell.split('`').skip(1).step_by(2);
+                names.any(|name| name.split('.').next() == Some(setter))
+            };
+            assert!(table.iter().any(is_named), "{setter} is not in the table");
+            known += 1;
+        }
+        assert!(known > 25, "{known} setters were found");
+    }
+
+    #[test]
+    fn the_documented_defaults_are_those_of_the_code() {
+        let unset = format!("{:?}", RouterBuilder::from_vars([PRIMARY]));
+        let mut given = 0;
+        for row in rows(DOCUMENTED, is_variable) {
+            let (name, default) = (quoted(row[0]).unwrap(), row[3]);
+            let Some(value) = quoted(default) else { continue };
+            let set = RouterBuilder::from_vars([PRIMARY, (name, value)]);
+            if default.contains(',') {
+                // It depends on others.
+                let (set, unset) = (set.config().expect("valid"), read([PRIMARY]).expect("valid"));
+                assert_eq!(format!("{set:?}"), format!("{unset:?}"), "{name}");
+            } else {
+                assert_eq!(format!("{set:?}"), unset, "{name}");
+            }
+            given += 1;
+        }
+        assert!(given > 25, "{given} defaults were found");
+    }
+
+    #[test]
+    fn the_readme_says_the_same() {
+        let all = rows(DOCUMENTED, is_variable);
+        let short = rows(include_str!("../../README.md"), is_variable);
+        assert!(!short.is_empty());
+        for row in short {
+            let same =
+                all.iter().find(|other| other[0] == row[0]).unwrap_or_else(|| panic!("{} is none", row[0]));
+            assert_eq!(same.last(), row.last(), "the default of {}", row[0]);
+        }
+    }
+
+    #[test]
+    fn a_time_has_one_variable_with_a_unit_and_one_without() {
+        for (name, value, fault) in [
+            (
+                "DB_CHECKOUT_TIMEOUT",
+                "5000",
+                "DB_CHECKOUT_TIMEOUT: lacks its unit; wanted: a whole number and one of the units",
+            ),
+            (
+                "DB_CHECKOUT_TIMEOUT_MS",
+                "5s",
+                "DB_CHECKOUT_TIMEOUT_MS: is not a number that can be used; wanted: a whole number of milliseconds",
+            ),
+            ("DB_CHECKOUT_TIMEOUT_MS", "0", "DB_CHECKOUT_TIMEOUT_MS: 0 ms is out of range"),
+            ("DB_CHECKOUT_TIMEOUT", "0s", "DB_CHECKOUT_TIMEOUT: 0 ms is out of range"),
+        ] {
+            let lines = faults([PRIMARY, (name, value)]);
+            assert!(lines.len() == 1 && lines[0].starts_with(fault), "{lines:?}");
+        }
+        assert_eq!(
+            faults([PRIMARY, ("DB_CHECKOUT_TIMEOUT", "5s"), ("DB_CHECKOUT_TIMEOUT_MS", "5000")]),
+            ["DB_CHECKOUT_TIMEOUT: is set, and so is DB_CHECKOUT_TIMEOUT_MS; wanted: one of them"]
+        );
+    }
+
+    #[test]
+    fn a_slip_is_a_fault_and_what_is_not_ours_is_none() {
+        for (name, meant) in [
+            ("DB_POOL_SIZES", "DB_POOL_SIZE"),
+            ("DB_pool_size", "DB_POOL_SIZE"),
+            ("db_pool_size", "DB_POOL_SIZE"),
+            ("DB_READ_REPLICA_URL", "DB_READ_REPLICA_URLS"),
+            ("DB_CHECKOUT_TIMEOUT_SECS", "DB_CHECKOUT_TIMEOUT_MS"),
+            ("DB_READ_REPLICAS_ENABLE", "DB_READ_REPLICAS_ENABLED"),
+        ] {
+            let expected = format!(
+                "{name}: is no variable of the router; wanted: {meant}, or a name that is less like it"
+            );
+            assert_eq!(faults([PRIMARY, (name, "hunter2")]), [expected]);
+        }
+        for name in
+            ["DB_HOST", "DB_PASSWORD", "DB_NAME", "DB_MAX_POOL_SIZE", "POOL_SIZES", "DATABASE_URI", "DB_"]
+        {
+            assert!(read([PRIMARY, (name, "hunter2")]).is_ok(), "{name}");
+        }
+        let lines = faults([("DATABSE_URL", "postgres://app@a/chat")]);
+        assert!(lines.len() == 2 && lines[0].contains("wanted: DATABASE_URL, "), "{lines:?}");
+    }
+
+    #[test]
+    fn another_prefix_has_variables_of_its_own() {
+        let vars = |own: &[(&str, &str)]| {
+            let process = [("DATABASE_URL", "postgres://app@chat/chat"), ("DB_POOL_SIZE", "3")];
+            let all = process.iter().chain(own);
+            all.map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
+        };
+        let own = [("ORDERS_URL", "postgres://app@orders/orders"), ("ORDERS_POOL_SIZE", "4")];
+        let config = RouterBuilder::from_variables("ORDERS_", vars(&own)).config().expect("valid");
+        assert_eq!((&*config.primary.name, config.pool_size), ("orders:5432", 4));
+        let wrong = [("ORDERS_POOL_SIZE", "0"), ("ORDERS_POOL_SIZES", "4")];
+        let error = RouterBuilder::from_variables("ORDERS_", vars(&wrong)).config().expect_err("wrong");
+        let keys: Vec<_> = error.faults().iter().map(|fault| fault.key()).collect();
+        assert_eq!(keys, ["ORDERS_POOL_SIZES", "ORDERS_URL", "ORDERS_POOL_SIZE"]);
     }
 
     #[test]
@@ -488,13 +497,11 @@ mod tests {
         assert_eq!(faults([]), [format!("DATABASE_URL: is missing; {wanted}")]);
         assert_eq!(
             faults([("DATABASE_URL", " ")]),
-            ["DATABASE_URL: is empty; wanted: a value, or the variable left unset"]
+            ["DATABASE_URL: is empty; wanted: a value, or none given at all"]
         );
-        let error = Config::from_vars(|name| {
-            (name == "DATABASE_URL").then(|| OsString::from_vec(b"postgres://app:hunter2\xFF@a".to_vec()))
-        });
+        let url = OsString::from_vec(b"postgres://app:hunter2\xFF@a".to_vec());
         assert_eq!(
-            error.expect_err("not UTF-8").to_string(),
+            RouterBuilder::from_vars([("DATABASE_URL", url)]).config().expect_err("not UTF-8").to_string(),
             "DATABASE_URL: is not UTF-8; wanted: plain text"
         );
     }
@@ -559,25 +566,8 @@ mod tests {
         assert_eq!(lines.len(), 13, "{lines:#?}");
     }
 
-    #[test]
-    fn the_table_and_the_docs_list_the_same_variables() {
-        let docs: BTreeSet<_> = include_str!("env.rs")
-            .lines()
-            .filter_map(|line| {
-                line.trim().strip_prefix("/// | `D")?.split_once('`').map(|(name, _)| format!("D{name}"))
-            })
-            .collect();
-        assert_eq!(docs, VARIABLES.iter().map(|variable| variable.name.to_owned()).collect());
-        let module_docs: String =
-            include_str!("env.rs").lines().take_while(|line| line.starts_with("//!")).collect();
-        for Variable { name, key, .. } in &VARIABLES {
-            assert!(module_docs.contains(name), "{name}");
-            assert_eq!(variable(*key), *name);
-        }
-    }
-
     /// Where a secret may stand.
-    const WRAPPINGS: [&str; 13] = [
+    const WRAPPINGS: [&str; 16] = [
         "{}",
         "postgres://app:{}@a/chat",
         "postgres://app:x,{}@a/chat",
@@ -589,6 +579,9 @@ mod tests {
         "postgres://app@a/chat?{}=1",
         "postgres://app@a/chat?sslmode={}",
         "postgres://app@a/chat?connect_timeout={}",
+        "postgres://app@a/chat?node_{}=1",
+        "postgres://app@a/chat?node_weight={}",
+        "postgres://app@a/chat?node_pool_size=1&node_zone=%{}",
         "{}://app@a/chat",
         "host=a user=app password={}",
     ];
@@ -597,15 +590,17 @@ mod tests {
         /// Whatever variable a secret has ended up in, and in whatever it is wrapped, no text shows it.
         #[test]
         fn no_text_shows_a_secret(
-            wrappings in prop::collection::vec(prop::option::of(prop::sample::select(&WRAPPINGS[..])), VARIABLES.len()),
+            wrappings in prop::collection::vec(prop::option::of(prop::sample::select(&WRAPPINGS[..])), SETTINGS.len() + 2),
         ) {
-            let vars = VARIABLES.iter().zip(&wrappings);
-            let vars: Vec<_> = vars
+            let settings = SETTINGS.iter().map(|setting| format!("DB_{}", setting.variable));
+            let names = ["DATABASE_URL", "DB_READ_REPLICA_URLS"].map(str::to_owned).into_iter().chain(settings);
+            let vars: Vec<_> = names
+                .zip(&wrappings)
                 // A zone is there to be shown; only what cannot be one is not.
-                .filter(|(variable, wrapping)| variable.key != Key::Zone || **wrapping != Some("{}"))
-                .filter_map(|(variable, wrapping)| Some((variable.name, wrapping.as_ref()?.replace("{}", "hunter2"))))
+                .filter(|(name, wrapping)| name != "DB_ZONE" || **wrapping != Some("{}"))
+                .filter_map(|(name, wrapping)| Some((name, wrapping.as_ref()?.replace("{}", "hunter2"))))
                 .collect();
-            let text = match read(vars.iter().map(|(name, value)| (*name, value.as_str()))) {
+            let text = match read(vars.iter().map(|(name, value)| (name.as_str(), value.as_str()))) {
                 Ok(config) => format!("{config:?}"),
                 Err(error) => format!("{error} {error:?}"),
             };

@@ -1,5 +1,6 @@
 //! What is wrong with a configuration.
 
+use super::settings;
 use std::{borrow::Cow, fmt};
 
 /// The configuration is wrong: every fault in it, not just the first.
@@ -85,7 +86,8 @@ pub(super) enum Key {
     PoolSize,
     CheckoutTimeout,
     ConnectTimeout,
-    RetryBudget,
+    /// By what of it.
+    RetryBudgetPart(&'static str),
     LoadBalancing,
     LagThreshold,
     LagRecovery,
@@ -114,21 +116,29 @@ pub(super) enum Part {
     Url,
     Name,
     Zone,
+    PoolSize,
+}
+
+impl Part {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Url => "url",
+            Self::Name => "name",
+            Self::Zone => "zone",
+            Self::PoolSize => "pool_size",
+        }
+    }
 }
 
 impl Key {
     /// What it is called in code.
     pub(super) fn setter(self) -> String {
-        let part = |part| match part {
-            Part::Url => "url",
-            Part::Name => "name",
-            Part::Zone => "zone",
-        };
         let setter = match self {
-            Self::Primary(of) => return format!("primary.{}", part(of)),
-            Self::Replica(i, of) => return format!("replica[{i}].{}", part(of)),
-            Self::Added(of) => return format!("replica.{}", part(of)),
+            Self::Primary(of) => return format!("primary.{}", of.name()),
+            Self::Replica(i, of) => return format!("replica[{i}].{}", of.name()),
+            Self::Added(of) => return format!("replica.{}", of.name()),
             Self::EjectionPart(of) => return format!("ejection.{of}"),
+            Self::RetryBudgetPart(of) => return format!("retry_budget.{of}"),
             Self::Replicas => "replica",
             Self::ReadReplicasEnabled => "read_replicas_enabled",
             Self::Discovery => "discover",
@@ -136,7 +146,6 @@ impl Key {
             Self::PoolSize => "pool_size",
             Self::CheckoutTimeout => "checkout_timeout",
             Self::ConnectTimeout => "connect_timeout",
-            Self::RetryBudget => "retry_budget",
             Self::LoadBalancing => "load_balancing",
             Self::LagThreshold => "lag_threshold",
             Self::LagRecovery => "lag_recovery",
@@ -160,26 +169,62 @@ impl Key {
     }
 }
 
+/// What the reader of a fault calls the settings.
+#[derive(Debug, Clone)]
+pub(super) enum Names {
+    Setters,
+    Variables {
+        prefix: String,
+        /// Those that were given in milliseconds, under the names that end so.
+        in_millis: Vec<Key>,
+    },
+    #[cfg(feature = "serde")]
+    File,
+}
+
+impl Names {
+    pub(super) fn name(&self, key: Key) -> String {
+        match self {
+            Self::Setters => key.setter(),
+            Self::Variables { prefix, in_millis } => {
+                settings::variable(prefix, key, in_millis.contains(&key))
+            }
+            #[cfg(feature = "serde")]
+            Self::File => settings::in_file(key),
+        }
+    }
+}
+
 /// Collects faults, under names that the reader of them knows.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Faults {
-    name: fn(Key) -> String,
+    pub(super) names: Names,
     faults: Vec<Fault>,
 }
 
 impl Faults {
-    pub(super) fn named_by(name: fn(Key) -> String) -> Self {
-        Self { name, faults: vec![] }
+    pub(super) fn new(names: Names) -> Self {
+        Self { names, faults: vec![] }
     }
 
     pub(super) fn name(&self, key: Key) -> String {
-        (self.name)(key)
+        self.names.name(key)
     }
 
     /// Adds a fault, unless one of the same key is there: what follows from that is none of its own.
     pub(super) fn add(&mut self, key: Key, problem: impl Into<String>, wanted: impl Into<String>) {
-        if !self.has(key) {
-            let key = self.name(key);
+        self.add_as(self.name(key), problem, wanted);
+    }
+
+    /// The same for what is no setting, or more than one.
+    pub(super) fn add_as(
+        &mut self,
+        key: impl Into<String>,
+        problem: impl Into<String>,
+        wanted: impl Into<String>,
+    ) {
+        let key = key.into();
+        if !self.faults.iter().any(|fault| fault.key == key) {
             self.faults.push(Fault { key, problem: problem.into(), wanted: wanted.into() });
         }
     }

@@ -1,8 +1,10 @@
 //! One node: as it is given, and as it is once checked.
 
+mod url;
+
 use super::{
     ConfigError,
-    fault::{Faults, Key, Part, Unusable},
+    fault::{Faults, Key, Names, Part, Unusable},
 };
 use crate::endpoint::Endpoint;
 use std::{collections::HashMap, fmt, sync::Arc};
@@ -29,9 +31,16 @@ pub(super) const URL_WANTED: &str =
 #[derive(Clone, PartialEq, Eq)]
 pub struct NodeConfig {
     server: Server,
-    name: Option<String>,
-    weight: u32,
-    zone: Option<String>,
+    given: Given,
+}
+
+/// What is said of a node besides its URL.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) name: Option<String>,
+    pub(super) weight: Option<u32>,
+    pub(super) zone: Option<String>,
+    pub(super) pool_size: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -49,18 +58,23 @@ pub(crate) struct NodeSpec {
     pub(crate) endpoint: Endpoint,
     pub(crate) weight: u32,
     pub(crate) zone: Option<Arc<str>>,
+    /// Other than the configured one.
+    pub(crate) pool_size: Option<u32>,
 }
 
 impl NodeConfig {
     /// The server at this URL, of weight 1 and named by its `host:port`. The URL is checked with the rest of the settings.
+    ///
+    /// The parameters `node_name`, `node_weight`, `node_zone` and `node_pool_size` of the URL stand for the setters of these names,
+    /// which prevail where they are called: `postgres://app@replica-1/chat?node_name=big&node_weight=3`.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { server: Server::Url(url.into()), name: None, weight: 1, zone: None }
+        Self { server: Server::Url(url.into()), given: Given::default() }
     }
 
     /// What status, events and metrics call the node; no two nodes may have the same name. Default: `host:port`.
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
+        self.given.name = Some(name.into());
         self
     }
 
@@ -73,7 +87,7 @@ impl NodeConfig {
     /// [`LoadBalancing::PeakEwma`]: crate::LoadBalancing::PeakEwma
     #[must_use]
     pub fn weight(mut self, weight: u32) -> Self {
-        self.weight = weight;
+        self.given.weight = Some(weight);
         self
     }
 
@@ -81,17 +95,31 @@ impl NodeConfig {
     /// and `.`, as in `eu-west-1a`. Default: none, and no router takes the node for one of its own zone.
     #[must_use]
     pub fn zone(mut self, zone: impl Into<String>) -> Self {
-        self.zone = Some(zone.into());
+        self.given.zone = Some(zone.into());
         self
     }
 
+    /// The most connections in each pool of this node, instead of the router's [`pool_size`](crate::RouterBuilder::pool_size): for one
+    /// that is larger or smaller than the others. Default: the router's.
+    #[must_use]
+    pub fn pool_size(mut self, connections: u32) -> Self {
+        self.given.pool_size = Some(connections);
+        self
+    }
+
+    #[cfg(feature = "serde")]
+    pub(super) fn with(url: String, given: Given) -> Self {
+        Self { server: Server::Url(url), given }
+    }
+
     pub(crate) fn at(endpoint: Endpoint, name: String) -> Self {
-        Self { server: Server::At(Box::new(endpoint)), name: Some(name), weight: 1, zone: None }
+        let given = Given { name: Some(name), ..Given::default() };
+        Self { server: Server::At(Box::new(endpoint)), given }
     }
 
     /// Checks a node that comes on its own.
     pub(crate) fn check(self) -> Result<NodeSpec, ConfigError> {
-        let mut faults = Faults::named_by(Key::setter);
+        let mut faults = Faults::new(Names::Setters);
         let spec = self.checked(Key::Added, &mut HashMap::new(), &mut faults);
         faults.result(spec)
     }
@@ -103,21 +131,24 @@ impl NodeConfig {
         names: &mut HashMap<Arc<str>, Key>,
         faults: &mut Faults,
     ) -> Option<NodeSpec> {
-        let Self { server, name, weight, zone } = self;
-        let endpoint = match server {
-            Server::At(endpoint) => Ok(*endpoint),
-            Server::Url(url) => parse_url(&url),
+        let Self { server, given: Given { name, weight, zone, pool_size } } = self;
+        let parsed = match server {
+            Server::At(endpoint) => Ok((*endpoint, Given::default())),
+            Server::Url(url) => url::split(&url).and_then(|(url, in_url)| Ok((parse_url(&url)?, in_url))),
         };
-        let endpoint = match endpoint {
-            Ok(endpoint) => endpoint,
+        let (endpoint, in_url) = match parsed {
+            Ok(parsed) => parsed,
             Err(unusable) => {
                 faults.add_unusable(key(Part::Url), unusable);
                 return None;
             }
         };
 
-        // A name given in code is at fault as a name; one taken from the URL as the URL.
+        // What is given in code is at fault as such; what stands in the URL as the URL.
         let named_by = if name.is_some() { key(Part::Name) } else { key(Part::Url) };
+        let zoned_by = if zone.is_some() { key(Part::Zone) } else { key(Part::Url) };
+        let sized_by = if pool_size.is_some() { key(Part::PoolSize) } else { key(Part::Url) };
+        let name = name.or(in_url.name);
         let name: Arc<str> = name.map_or_else(|| endpoint.host_port(), |name| name.trim().to_owned()).into();
         if name.is_empty() || name.contains(char::is_control) {
             faults.add(named_by, "is empty or not printable", "a name of printable characters");
@@ -125,8 +156,12 @@ impl NodeConfig {
             let problem = format!("makes a second node named {name}, after {}", faults.name(other));
             faults.add(named_by, problem, "another server, or a name of its own for each node");
         }
-        let zone = check_zone(zone, key(Part::Zone), faults);
-        Some(NodeSpec { name, endpoint, weight, zone })
+        let zone = check_zone(zone.or(in_url.zone), zoned_by, faults);
+        let pool_size = pool_size.or(in_url.pool_size);
+        if pool_size == Some(0) {
+            faults.add(sized_by, "has a pool of 0 connections", "1 connection or more");
+        }
+        Some(NodeSpec { name, endpoint, weight: weight.or(in_url.weight).unwrap_or(1), zone, pool_size })
     }
 }
 
@@ -145,10 +180,12 @@ impl From<String> for NodeConfig {
 impl fmt::Debug for NodeConfig {
     /// Leaves the URL out: it is not parsed yet, so nobody can say where in it the password is.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Given { name, weight, zone, pool_size } = &self.given;
         f.debug_struct("NodeConfig")
-            .field("name", &self.name)
-            .field("weight", &self.weight)
-            .field("zone", &self.zone)
+            .field("name", name)
+            .field("weight", weight)
+            .field("zone", zone)
+            .field("pool_size", pool_size)
             .finish_non_exhaustive()
     }
 }

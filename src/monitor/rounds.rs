@@ -205,7 +205,7 @@ impl Rounds {
         if self.first() == Some(id) && self.others.is_some() {
             self.probe_others();
         }
-        self.publish();
+        self.publish_resized();
     }
 
     /// Nodes that have failed somebody are probed at once, and judged by what they did.
@@ -272,7 +272,7 @@ impl Rounds {
         let watched = self.watched.iter().find(|watched| watched.node.id == id);
         let Some(node) = watched.map(|watched| &watched.node) else { return };
         if !self.primary.as_ref().is_ok_and(|primary| Arc::ptr_eq(&primary.node, node)) {
-            self.primary = Ok(Arc::new(Primary::new(Arc::clone(node), self.settings.pools)));
+            self.primary = Ok(Arc::new(Primary::new(Arc::clone(node))));
         }
     }
 

@@ -14,7 +14,7 @@ const KEPT: f64 = 10.0;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryBudget {
     pub(crate) share: f64,
-    per_second: u32,
+    pub(crate) per_second: u32,
 }
 
 impl Default for RetryBudget {

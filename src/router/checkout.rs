@@ -309,7 +309,7 @@ mod tests {
             });
             let settings = Arc::clone(&before.settings);
             let writer = Arc::clone(&before.nodes()[0].node);
-            let writes = writes.map(|()| Arc::new(Primary::new(writer, settings.pools)));
+            let writes = writes.map(|()| Arc::new(Primary::new(writer)));
             self.shared.topology.publish(Topology::new(
                 seen.collect(),
                 writes,

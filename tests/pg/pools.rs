@@ -250,6 +250,30 @@ async fn a_full_pool_is_an_error_at_the_deadline_and_no_sickness() {
 }
 
 #[tokio::test]
+async fn a_node_may_have_pools_of_its_own_size_and_get_others_by_a_reload() {
+    let cluster = support::cluster(1).await;
+    let (primary, replica) = (cluster.primary(), cluster.replica(0));
+    let with = |of_replica: u32| {
+        let url = replica.url();
+        let mark = if url.contains('?') { '&' } else { '?' };
+        let node = NodeConfig::new(format!("{url}{mark}node_pool_size={of_replica}")).name(replica.name());
+        Router::builder().primary(NodeConfig::new(primary.url()).pool_size(1)).replica(node).pool_size(5)
+    };
+    let router = support::ready(with(2)).await;
+    let short = SECOND / 10;
+    for size in [2, 3, 1] {
+        router.reload(with(size).config().unwrap()).await.unwrap();
+        let held = join_all((0..size).map(async |_| router.read().await.unwrap())).await;
+        assert!(held.iter().all(|conn| conn.node() == replica.name()));
+        let full = router.read().timeout(short).await.unwrap_err();
+        assert!(matches!(&full, Error::PoolExhausted { node, .. } if node == replica.name()), "{full:?}");
+    }
+    let _held = router.write().await.unwrap();
+    let full = router.write().timeout(short).await.unwrap_err();
+    assert!(matches!(full, Error::PoolExhausted { .. }), "{full:?}");
+}
+
+#[tokio::test]
 async fn reads_on_the_primary_take_nothing_from_writes() {
     let cluster = support::cluster(0).await;
     let router = support::ready(support::builder(&cluster).pool_size(1)).await;

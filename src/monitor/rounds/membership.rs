@@ -29,7 +29,7 @@ impl Rounds {
             Command::Discovered { source, nodes } => {
                 self.inbox.found.insert(source, nodes);
                 self.list_found();
-                self.publish();
+                self.publish_resized();
             }
         }
     }
@@ -42,7 +42,7 @@ impl Rounds {
             }
         }
         self.list(spec, Origin::Configuration, Role::Replica);
-        self.publish();
+        self.publish_resized();
         Ok(())
     }
 
@@ -67,8 +67,6 @@ impl Rounds {
 
     /// Makes the difference in one step: whoever asks for a connection sees either what was or what is.
     fn reload(&mut self, nodes: Vec<NodeSpec>, settings: Arc<Settings>) {
-        let pools_change = self.settings.pools != settings.pools;
-        let before: Vec<_> = self.watched.iter().map(|watched| watched.node.id).collect();
         self.settings = settings;
         self.changes.extend(self.fleet.set_policy(Instant::now(), self.settings.health.clone()));
         self.keep_time();
@@ -85,14 +83,18 @@ impl Rounds {
             self.drain(id);
         }
         self.list_found();
-        // Those that are being removed wait for the handles of the pools that they have.
-        let closing = if pools_change { self.reopen_pools(&before) } else { vec![] };
         let place = |id: NodeId| order.iter().position(|other| *other == id).unwrap_or(usize::MAX);
         self.watched.sort_by_key(|watched| place(watched.node.id));
         self.fleet.sort_by_key(place);
+        self.publish_resized();
+    }
+
+    /// Publishes, with new pools for the nodes that are listed with others than they have.
+    pub(super) fn publish_resized(&mut self) {
+        let replaced = self.reopen_pools();
         self.publish();
         // Whoever finds one closed finds the new one published.
-        for pool in closing {
+        for pool in replaced {
             pool.close();
         }
     }
@@ -107,15 +109,17 @@ impl Rounds {
         }
     }
 
-    /// New pools in the place of the old ones of these nodes, as far as they stay; the old ones are returned.
-    fn reopen_pools(&mut self, of: &[NodeId]) -> Vec<Pool> {
-        let pools = self.settings.pools;
+    /// Returns the pools in whose place there are new ones. Nodes that are being removed wait for the handles of those they have.
+    fn reopen_pools(&mut self) -> Vec<Pool> {
         let mut old = vec![];
-        let stays = |watched: &&mut Watched| watched.leaving.is_none() && of.contains(&watched.node.id);
-        for watched in self.watched.iter_mut().filter(stays) {
-            let Node { id, name, endpoint, traffic, reads, replay } = &*watched.node;
+        for watched in self.watched.iter_mut().filter(|watched| watched.leaving.is_none()) {
+            let wanted = self.settings.pools.sized(watched.listing.pool_size);
+            let Node { id, name, endpoint, pools, traffic, reads, replay } = &*watched.node;
+            if *pools == wanted {
+                continue;
+            }
             let (name, traffic, replay) = (Arc::clone(name), Arc::clone(traffic), Arc::clone(replay));
-            let reopened = Arc::new(Node::new(*id, name, endpoint.clone(), pools, traffic, replay));
+            let reopened = Arc::new(Node::new(*id, name, endpoint.clone(), wanted, traffic, replay));
             old.push(reads.clone());
             watched.node = reopened;
         }
@@ -152,8 +156,8 @@ impl Rounds {
 
     /// Sees to it that the node is there as it is listed. Under its name another server may have been meant so far.
     fn list(&mut self, spec: NodeSpec, by: Origin, role: Role) -> NodeId {
-        let NodeSpec { name, endpoint, weight, zone } = spec;
-        let listing = Listing { by, role, weight, zone };
+        let NodeSpec { name, endpoint, weight, zone, pool_size } = spec;
+        let listing = Listing { by, role, weight, zone, pool_size };
         let there =
             self.watched.iter_mut().find(|watched| watched.leaving.is_none() && watched.node.name == name);
         let replaced = match there {
@@ -167,7 +171,8 @@ impl Rounds {
         let id = NodeId::unique();
         let traffic = Arc::new(Traffic::new(Arc::clone(&self.alarm)));
         let replay = Arc::new(Replay::new(endpoint.clone()));
-        self.watch(Arc::new(Node::new(id, name, endpoint, self.settings.pools, traffic, replay)), listing);
+        let pools = self.settings.pools.sized(pool_size);
+        self.watch(Arc::new(Node::new(id, name, endpoint, pools, traffic, replay)), listing);
         if let Some(old) = replaced {
             self.fleet.succeed(old, id);
             self.drain(old);
