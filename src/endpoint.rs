@@ -1,11 +1,19 @@
 //! Where a node is and how one connects to it: a parsed connection URL.
 
-#[expect(dead_code, reason = "taken up with the parameters of TLS")]
+mod conninfo;
+mod keywords;
+mod password;
+mod read;
 mod tls;
+
+pub use password::{Login, PasswordProvider, Providing};
+pub(crate) use password::{Password, PasswordError};
 
 use std::fmt;
 use std::net::SocketAddr;
-use tokio_postgres::config::{Config, Host, SslMode, SslNegotiation, TargetSessionAttrs};
+use std::sync::Arc;
+use tls::Tls;
+use tokio_postgres::config::{Config, Host};
 
 /// How one node is reached: a parsed connection URL.
 ///
@@ -13,7 +21,10 @@ use tokio_postgres::config::{Config, Host, SslMode, SslNegotiation, TargetSessio
 /// `Debug` shows no password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
-    pub(crate) config: Config,
+    /// Says nothing of TLS.
+    config: Config,
+    tls: Tls,
+    password: Password,
     /// TLS hooks exist for TCP alone, and so does the tap.
     pub(crate) tcp: bool,
 }
@@ -25,75 +36,58 @@ pub(crate) struct EndpointError(String);
 
 const DEFAULT_PORT: u16 = 5432;
 
-/// libpq's parameters that are worth naming when tokio-postgres does not take them. Others are not repeated: what looks
-/// like a parameter may be the rest of a password that was not percent-encoded.
-const KNOWN_PARAMETERS: &[&str] = &[
-    "channel_binding",
-    "client_encoding",
-    "fallback_application_name",
-    "gssencmode",
-    "gsslib",
-    "keepalives_count",
-    "krbsrvname",
-    "load_balance_hosts",
-    "passfile",
-    "replication",
-    "require_auth",
-    "requirepeer",
-    "service",
-    "sslcert",
-    "sslcompression",
-    "sslcrl",
-    "sslkey",
-    "sslmode",
-    "sslnegotiation",
-    "sslpassword",
-    "sslrootcert",
-    "sslsni",
-    "target_session_attrs",
-];
+impl EndpointError {
+    fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+}
 
 impl Endpoint {
-    /// Parses a connection URL, or libpq's form of keys and values.
-    pub(crate) fn parse(url: &str) -> Result<Self, EndpointError> {
-        let mut config: Config = url.parse().map_err(|error| EndpointError(explain(url, &error)))?;
-        let refuse = |problem: &str| Err(EndpointError(problem.to_owned()));
-        // What follows the first `@` of a password that was not percent-encoded looks like a host or a database, and would be
-        // shown as one.
-        let after_password = url.split_once('@').and_then(|(_, rest)| rest.split('?').next());
-        if is_url(url) && after_password.is_some_and(|rest| rest.contains('@')) {
-            return refuse(
-                "it contains `@` twice: one in a user, password or database must be written `%40`",
-            );
+    /// Parses a connection URL, or libpq's form of keys and values, of one server.
+    pub(crate) fn parse(text: &str) -> Result<Self, EndpointError> {
+        let mut all = Self::parse_all(text)?;
+        match (all.pop(), all.is_empty()) {
+            (Some(endpoint), true) => Ok(endpoint),
+            _ => Err(EndpointError::new("it names several hosts: give each an entry of its own")),
         }
-        if config.get_ssl_mode() == SslMode::Require || config.get_ssl_negotiation() == SslNegotiation::Direct
-        {
-            return refuse("it asks for TLS, which is not supported yet: without it, set `sslmode=disable`");
+    }
+
+    /// The same for one that may name several servers, each an endpoint; at least one.
+    pub(crate) fn parse_all(text: &str) -> Result<Vec<Self>, EndpointError> {
+        read::endpoints(text)
+    }
+
+    /// The same server, with passwords from there.
+    pub(crate) fn with_passwords(self, provider: Arc<dyn PasswordProvider>) -> Self {
+        Self { password: Password::Provided(provider), ..self }
+    }
+
+    /// Whether it is said where the password comes from.
+    pub(crate) fn has_password(&self) -> bool {
+        self.password.is_anywhere(&self.config)
+    }
+
+    /// What tokio-postgres needs for a new connection, the password of this moment included.
+    pub(crate) async fn config(&self) -> Result<Config, PasswordError> {
+        let mut config = self.config.clone();
+        let user = config.get_user().unwrap_or_default().to_owned();
+        let place = self.host();
+        let database = config.get_dbname().unwrap_or(&user).to_owned();
+        let login = Login { host: &place, port: self.port(), user: &user, database: &database };
+        if let Some(password) = self.password.get(login).await? {
+            config.password(password);
         }
-        // An address without a host name; the tap's hook wants a name.
-        if config.get_hosts().is_empty() {
-            for address in config.get_hostaddrs().to_vec() {
-                config.host(address.to_string());
-            }
+        Ok(config)
+    }
+
+    /// The host as it was given; the directory of a Unix socket.
+    fn host(&self) -> String {
+        match self.config.get_hosts() {
+            [Host::Tcp(host), ..] => host.clone(),
+            #[cfg(unix)]
+            [Host::Unix(directory), ..] => directory.display().to_string(),
+            [] => "localhost".to_owned(),
         }
-        match config.get_hosts() {
-            [] => return refuse("it names no host"),
-            [Host::Tcp(name)] if name.is_empty() => return refuse("it names no host"),
-            [_] if config.get_hostaddrs().len() < 2 => {}
-            _ => return refuse("it names several hosts: give each replica an entry of its own"),
-        }
-        if config.get_ports().len() > 1 {
-            return refuse(
-                "it names several ports: give one, either after the host or as the parameter `port`",
-            );
-        }
-        if config.get_user().is_none() {
-            return refuse("it names no user");
-        }
-        // What a node is, is observed; and as every read session refuses writes, `read-write` would refuse every node.
-        config.target_session_attrs(TargetSessionAttrs::Any);
-        let tcp = matches!(config.get_hosts(), [Host::Tcp(_)]);
-        Ok(Self { config, tcp })
     }
 
     /// `host:port`, the default name of a node; a socket's path for a Unix socket.
@@ -163,7 +157,7 @@ impl Endpoint {
         if let Some(retries) = from.get_keepalives_retries() {
             config.keepalives_retries(retries);
         }
-        Self { config, tcp: true }
+        Self { config, tcp: true, ..self.clone() }
     }
 }
 
@@ -174,25 +168,6 @@ impl fmt::Debug for Endpoint {
             .field("user", &self.config.get_user())
             .field("database", &self.config.get_dbname())
             .finish_non_exhaustive()
-    }
-}
-
-fn is_url(text: &str) -> bool {
-    ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
-}
-
-/// tokio-postgres's own text may quote the URL, so it is not passed on.
-fn explain(url: &str, error: &tokio_postgres::Error) -> String {
-    let detail = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let parameter = KNOWN_PARAMETERS.iter().find(|name| detail.contains(&format!("`{name}`")));
-    if let Some(parameter) = parameter {
-        return format!("its parameter `{parameter}` is not supported, or not with this value");
-    }
-    if is_url(url) {
-        "it is not a valid URL: reserved characters in user, password or database must be percent-encoded"
-            .to_owned()
-    } else {
-        "it is not a `postgres://` URL".to_owned()
     }
 }
 
@@ -230,7 +205,7 @@ mod tests {
     #[test]
     fn it_leads_elsewhere_in_the_same_way() {
         let settings = "/chat?options=-c%20work_mem%3D8MB&application_name=x&sslmode=disable&connect_timeout=3\
-             &tcp_user_timeout=4&keepalives=0&keepalives_idle=5&keepalives_interval=6&keepalives_retries=7\
+             &tcp_user_timeout=4&keepalives=0&keepalives_idle=5&keepalives_interval=6&keepalives_count=7\
              &channel_binding=disable&load_balance_hosts=random";
         let at = |place: &str| Endpoint::parse(&format!("postgres://app:hunter2@{place}{settings}"));
         let here = at("db-1:6000").expect("valid");
@@ -246,11 +221,14 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_refused_with_a_reason_and_without_a_secret() {
+        const DIRECT: &str = "its `sslnegotiation=direct` needs `sslmode=require` or a stricter one";
         const TLS: &str = "it asks for TLS, which is not supported yet: without it, set `sslmode=disable`";
         const HOST: &str = "it names no host";
-        const HOSTS: &str = "it names several hosts: give each replica an entry of its own";
-        const PORTS: &str =
-            "it names several ports: give one, either after the host or as the parameter `port`";
+        const HOSTS: &str = "it names several hosts: give each an entry of its own";
+        const PORT: &str = "it has a port that is none";
+        const PORTS: &str = "it has neither one port nor as many as hosts";
+        const UNKNOWN: &str = "it has a parameter that PostgreSQL does not know: perhaps a reserved character in user, password or \
+                               database is not percent-encoded";
         const TWICE: &str =
             "it contains `@` twice: one in a user, password or database must be written `%40`";
         const INVALID: &str = "it is not a valid URL: reserved characters in user, password or database must be percent-encoded";
@@ -258,32 +236,50 @@ mod tests {
             ("mysql://app:hunter2@db-1/chat", "it is not a `postgres://` URL"),
             ("hunter2", "it is not a `postgres://` URL"),
             ("postgres://app:hunter2@db-1/chat?sslmode=require", TLS),
-            ("postgres://app:hunter2@db-1/chat?sslnegotiation=direct", TLS),
+            ("postgres://app:hunter2@db-1/chat?sslnegotiation=direct", DIRECT),
+            ("postgres://app:hunter2@db-1/chat?sslmode=require&sslnegotiation=direct", TLS),
             ("host=db-1 user=app password=hunter2 sslmode=require", TLS),
-            (
-                "postgres://app:hunter2@db-1/chat?sslmode=verify-full",
-                "its parameter `sslmode` is not supported, or not with this value",
-            ),
-            (
-                "postgres://app:hunter2@db-1/chat?sslrootcert=/hunter2",
-                "its parameter `sslrootcert` is not supported, or not with this value",
-            ),
+            ("postgres://app:hunter2@db-1/chat?sslmode=verify-full", TLS),
+            ("postgres://app:hunter2@db-1/chat?sslrootcert=system", TLS),
             (
                 "postgres://app@db-1/chat?sslpassword=hunter2",
-                "its parameter `sslpassword` is not supported, or not with this value",
+                "its parameter `sslpassword` is not supported: keys of clients must not be encrypted: protect the file instead",
             ),
-            ("postgres://app@db-1/chat?hunter2=1", INVALID),
-            ("postgres://app@db-1/chat?hunter2", INVALID),
-            ("postgres://app:hunter2/chat", INVALID),
-            ("postgres://app@db-1:hunter2/chat", INVALID),
+            (
+                "postgres://app@db-1/chat?sslmode=hunter2",
+                "its `sslmode` is none of disable, allow, prefer, require, verify-ca, verify-full",
+            ),
+            (
+                "postgres://app@db-1/chat?gssencmode=require",
+                "its `gssencmode` can only be `disable`, `prefer`: GSSAPI is not supported",
+            ),
+            (
+                "postgres://app@db-1/chat?sslcert=/hunter2",
+                "of `sslcert` and `sslkey` it has only one: give both",
+            ),
+            (
+                "postgres://app@db-1/chat?connect_timeout=hunter2",
+                "its `connect_timeout` is not a whole number",
+            ),
+            ("postgres://app@db-1/chat?hostaddr=hunter2", "its `hostaddr` is no IP address"),
+            (
+                "postgres://app@db-1/chat?ssl_min_protocol_version=TLSv1.3&ssl_max_protocol_version=TLSv1.2",
+                "its `ssl_min_protocol_version` is above its `ssl_max_protocol_version`",
+            ),
+            ("postgres://app@db-1/chat?hunter2=1", UNKNOWN),
+            ("postgres://app@db-1/chat?hunter2", UNKNOWN),
+            ("postgres://app:hunter2/chat", "it names no user"),
+            ("postgres://app@db-1:hunter2/chat", PORT),
             ("postgres://app:%ff@db-1%ff/chat", INVALID),
             ("postgres://app:hunter2@/chat", HOST),
             ("postgres://app:hunter2@:5433/chat", HOST),
             ("postgres://app:hunter2@a,b/chat", HOSTS),
-            ("postgres://app:hunter2@a/chat?host=b", HOSTS),
             ("postgres://app:hunter2@/chat?hostaddr=10.0.0.1,10.0.0.2", HOSTS),
-            ("postgres://app:hunter2@a/chat?hostaddr=10.0.0.1,10.0.0.2", HOSTS),
-            ("postgres://app:hunter2@a/chat?port=6000", PORTS),
+            (
+                "postgres://app:hunter2@a/chat?hostaddr=10.0.0.1,10.0.0.2",
+                "its `host` and `hostaddr` are lists of different lengths",
+            ),
+            ("postgres://app:hunter2@a/chat?port=6000,6001", PORTS),
             ("postgres://app:x@hunter2@db-1/chat", TWICE),
             ("postgres://app:x@hunter2/y@db-1/chat", TWICE),
             ("postgres://app:x?y@hunter2/z@db-1/chat", TWICE),

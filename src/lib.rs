@@ -244,6 +244,7 @@ pub use conn::{
     ReadableLatest, Reader, SendFn, Snapshot, WriteConn,
 };
 pub use discovery::{Discovering, Discovery, DnsDiscovery, StandbyDiscovery};
+pub use endpoint::{Login, PasswordProvider, Providing};
 pub use error::{ConnectFailure, Error, InvalidToken};
 pub use fleet::Role;
 pub use freshness::{CausalToken, DifferentClusters, ParseTokenError, TokenKeys, WeakKey};

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     balance::{LoadBalancing, Strategy},
     discovery::Discovery,
+    endpoint::PasswordProvider,
     health::{Ejection, HealthPolicy, UnverifiedLag},
     retry::RetryBudget,
     topology::Fallback,
@@ -35,6 +36,7 @@ use std::{sync::Arc, time::Duration};
 pub struct RouterBuilder {
     /// What was wrong with settings that came as text.
     pub(super) faults: Faults,
+    pub(super) passwords: Option<Arc<dyn PasswordProvider>>,
     pub(super) primary: Option<NodeConfig>,
     pub(super) replicas: Vec<NodeConfig>,
     pub(super) read_replicas_enabled: bool,
@@ -70,6 +72,7 @@ impl Default for RouterBuilder {
             HealthPolicy::default();
         Self {
             faults: Faults::new(Names::Setters),
+            passwords: None,
             primary: None,
             replicas: vec![],
             read_replicas_enabled: true,
@@ -111,6 +114,14 @@ impl RouterBuilder {
     /// Adds a server that takes reads: a streaming replica of the primary. Default: none, and the primary serves all reads.
     pub fn replica(mut self, node: impl Into<NodeConfig>) -> Self {
         self.replicas.push(node.into());
+        self
+    }
+
+    /// Where the passwords of nodes come from whose URLs have none, neither as such nor as a `passfile`: secrets that are rotated,
+    /// tokens that expire. A source of [discovery](Self::discover) and a node that is added later have it from their own settings.
+    /// Default: they have no password.
+    pub fn password_provider(mut self, provider: impl PasswordProvider) -> Self {
+        self.passwords = Some(Arc::new(provider));
         self
     }
 

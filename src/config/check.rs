@@ -1,7 +1,7 @@
 //! The check that all settings go through.
 
 use super::{
-    Config, ConfigError, RouterBuilder,
+    Config, ConfigError, NodeConfig, RouterBuilder,
     fault::{Faults, Key, Part},
     node::{URL_WANTED, check_zone},
 };
@@ -19,6 +19,7 @@ impl RouterBuilder {
     pub(super) fn check(self) -> Result<Config, ConfigError> {
         let Self {
             mut faults,
+            passwords,
             primary,
             replicas,
             read_replicas_enabled,
@@ -52,12 +53,18 @@ impl RouterBuilder {
             faults.add(Key::Primary(Part::Url), "is missing", URL_WANTED);
         }
         let mut names = HashMap::new();
-        let primary = primary.and_then(|node| node.checked(Key::Primary, &mut names, &mut faults));
-        let replicas = replicas
-            .into_iter()
-            .enumerate()
-            .filter_map(|(i, node)| node.checked(|part| Key::Replica(i, part), &mut names, &mut faults))
-            .collect();
+        let mut check = |node: NodeConfig, key: &dyn Fn(Part) -> Key, faults: &mut Faults| {
+            node.checked(key, passwords.as_ref(), &mut names, faults)
+        };
+        let primary = primary.map(|node| check(node, &Key::Primary, &mut faults)).unwrap_or_default();
+        // Where the primary's URL names several hosts, the others stand with the replicas.
+        let mut listed = primary.into_iter();
+        let primary = listed.next();
+        let mut replicas_listed: Vec<_> = listed.collect();
+        for (i, node) in replicas.into_iter().enumerate() {
+            replicas_listed.extend(check(node, &|part| Key::Replica(i, part), &mut faults));
+        }
+        let replicas = replicas_listed;
         check_duration(Key::DiscoveryInterval, discovery_interval, 100 * MILLI..=DAY, &mut faults);
 
         if pool_size == 0 {
@@ -256,6 +263,7 @@ mod tests {
     };
     use crate::{
         balance::{LoadBalancing, Strategy},
+        endpoint::{Endpoint, Login, PasswordProvider, Providing},
         health::UnverifiedLag,
         retry::RetryBudget,
         topology::Fallback,
@@ -477,11 +485,61 @@ mod tests {
     }
 
     #[test]
+    fn a_url_of_several_hosts_is_as_many_nodes() {
+        let builder = RouterBuilder::default()
+            .primary("postgres://app@a,b:6000,[::1]/chat?node_weight=3&target_session_attrs=read-write")
+            .replica(NodeConfig::new("postgres://app@c,d/chat?port=7000").zone("east"));
+        let config = builder.config().expect("valid");
+        let nodes = std::iter::once(&config.primary).chain(&config.replicas);
+        let nodes: Vec<_> = nodes.map(|node| (&*node.name, node.weight, node.zone.as_deref())).collect();
+        let expected = [
+            ("a:5432", 3, None),
+            ("b:6000", 3, None),
+            ("[::1]:5432", 3, None),
+            ("c:7000", 1, Some("east")),
+            ("d:7000", 1, Some("east")),
+        ];
+        assert_eq!(nodes, expected);
+        for (node, key) in [
+            (NodeConfig::new("postgres://app@a,b/chat").name("one"), "replica[0].name"),
+            (NodeConfig::new("postgres://app@a,b/chat?node_name=one"), "replica[0].url"),
+            (NodeConfig::new("postgres://app@a,a/chat"), "replica[0].url"),
+        ] {
+            assert_eq!(keys(minimal().replica(node)), [key]);
+        }
+    }
+
+    #[test]
+    fn the_routers_provider_is_for_those_without_a_password() {
+        #[derive(Debug)]
+        struct Nobody;
+        impl PasswordProvider for Nobody {
+            fn password<'a>(&'a self, _: Login<'a>) -> Providing<'a> {
+                Box::pin(async { Err("nobody knows".into()) })
+            }
+        }
+        let own = NodeConfig::new("postgres://app:hunter2@a/chat").password_provider(Nobody);
+        let builder = minimal()
+            .replica(own)
+            .replica("postgres://app@b/chat?passfile=/p")
+            .replica("postgres://app@c/chat");
+        let endpoints = |builder: RouterBuilder| {
+            let config = builder.config().expect("valid");
+            let nodes = std::iter::once(config.primary).chain(config.replicas);
+            nodes.map(|node| node.endpoint).collect::<Vec<_>>()
+        };
+        let (without, with) = (endpoints(builder.clone()), endpoints(builder.password_provider(Nobody)));
+        let same: Vec<_> = without.iter().zip(&with).map(|(without, with)| without == with).collect();
+        assert_eq!(same, [true, true, true, false]);
+        assert!(with.iter().all(Endpoint::has_password));
+    }
+
+    #[test]
     fn every_fault_is_reported_at_once() {
         let error = RouterBuilder::default()
             .replica("mysql://hunter2@replica/chat")
             .replica(NodeConfig::new("postgres://app:hunter2@a/chat").name(" "))
-            .replica("postgres://app:hunter2@b,c/chat")
+            .replica("postgres://app:hunter2@b:0/chat")
             .replica(NodeConfig::new("  ").name("hollow"))
             .replica(NodeConfig::new("postgres://app:hunter2@d/chat").name("twin"))
             .replica(NodeConfig::new("postgres://app:hunter2@e/chat").name("twin"))

@@ -6,7 +6,7 @@ use super::{
     ConfigError,
     fault::{Faults, Key, Names, Part, Unusable},
 };
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, EndpointError, Password, PasswordProvider};
 use std::{collections::HashMap, fmt, sync::Arc};
 
 pub(super) const URL_WANTED: &str =
@@ -32,6 +32,8 @@ pub(super) const URL_WANTED: &str =
 pub struct NodeConfig {
     server: Server,
     given: Given,
+    /// [`Password::Given`] where no provider is.
+    password: Password,
 }
 
 /// What is said of a node besides its URL.
@@ -68,7 +70,7 @@ impl NodeConfig {
     /// The parameters `node_name`, `node_weight`, `node_zone` and `node_pool_size` of the URL stand for the setters of these names,
     /// which prevail where they are called: `postgres://app@replica-1/chat?node_name=big&node_weight=3`.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { server: Server::Url(url.into()), given: Given::default() }
+        Self { server: Server::Url(url.into()), given: Given::default(), password: Password::Given }
     }
 
     /// What status, events and metrics call the node; no two nodes may have the same name. Default: `host:port`.
@@ -107,62 +109,106 @@ impl NodeConfig {
         self
     }
 
+    /// Where the password of each new connection to the node comes from, instead of the URL. Default: the
+    /// [router's](crate::RouterBuilder::password_provider).
+    #[must_use]
+    pub fn password_provider(mut self, provider: impl PasswordProvider) -> Self {
+        self.password = Password::Provided(Arc::new(provider));
+        self
+    }
+
     #[cfg(feature = "serde")]
     pub(super) fn with(url: String, given: Given) -> Self {
-        Self { server: Server::Url(url), given }
+        Self { given, ..Self::new(url) }
     }
 
     pub(crate) fn at(endpoint: Endpoint, name: String) -> Self {
         let given = Given { name: Some(name), ..Given::default() };
-        Self { server: Server::At(Box::new(endpoint)), given }
+        Self { server: Server::At(Box::new(endpoint)), given, password: Password::Given }
     }
 
     /// Checks a node that comes on its own.
     pub(crate) fn check(self) -> Result<NodeSpec, ConfigError> {
         let mut faults = Faults::new(Names::Setters);
-        let spec = self.checked(Key::Added, &mut HashMap::new(), &mut faults);
-        faults.result(spec)
+        let mut specs = self.checked(Key::Added, None, &mut HashMap::new(), &mut faults);
+        if specs.len() > 1 {
+            faults.add(
+                Key::Added(Part::Url),
+                "it names several hosts",
+                "one host: give each an entry of its own",
+            );
+        }
+        faults.result(specs.pop())
     }
 
-    /// `names` are those of the nodes before it.
+    /// The servers of the URL, in its order. `names` are those of the nodes before it, `passwords` is the provider for those that have
+    /// nothing of their own.
     pub(super) fn checked(
         self,
         key: impl Fn(Part) -> Key,
+        passwords: Option<&Arc<dyn PasswordProvider>>,
         names: &mut HashMap<Arc<str>, Key>,
         faults: &mut Faults,
-    ) -> Option<NodeSpec> {
-        let Self { server, given: Given { name, weight, zone, pool_size } } = self;
+    ) -> Vec<NodeSpec> {
+        let Self { server, given, password } = self;
         let parsed = match server {
-            Server::At(endpoint) => Ok((*endpoint, Given::default())),
-            Server::Url(url) => url::split(&url).and_then(|(url, in_url)| Ok((parse_url(&url)?, in_url))),
+            Server::At(endpoint) => Ok((vec![*endpoint], Given::default())),
+            Server::Url(url) => url::split(&url).and_then(|(url, in_url)| Ok((parse_urls(&url)?, in_url))),
         };
-        let (endpoint, in_url) = match parsed {
+        let (endpoints, in_url) = match parsed {
             Ok(parsed) => parsed,
             Err(unusable) => {
                 faults.add_unusable(key(Part::Url), unusable);
-                return None;
+                return vec![];
             }
         };
-
-        // What is given in code is at fault as such; what stands in the URL as the URL.
-        let named_by = if name.is_some() { key(Part::Name) } else { key(Part::Url) };
-        let zoned_by = if zone.is_some() { key(Part::Zone) } else { key(Part::Url) };
-        let sized_by = if pool_size.is_some() { key(Part::PoolSize) } else { key(Part::Url) };
-        let name = name.or(in_url.name);
-        let name: Arc<str> = name.map_or_else(|| endpoint.host_port(), |name| name.trim().to_owned()).into();
-        if name.is_empty() || name.contains(char::is_control) {
-            faults.add(named_by, "is empty or not printable", "a name of printable characters");
-        } else if let Some(other) = names.insert(Arc::clone(&name), named_by) {
-            let problem = format!("makes a second node named {name}, after {}", faults.name(other));
-            faults.add(named_by, problem, "another server, or a name of its own for each node");
+        if endpoints.len() > 1 && given.name.as_ref().or(in_url.name.as_ref()).is_some() {
+            let at_fault = if given.name.is_some() { key(Part::Name) } else { key(Part::Url) };
+            faults.add(
+                at_fault,
+                "is one name for several hosts",
+                "an entry of its own for each host that has a name",
+            );
+            return vec![];
         }
-        let zone = check_zone(zone.or(in_url.zone), zoned_by, faults);
-        let pool_size = pool_size.or(in_url.pool_size);
-        if pool_size == Some(0) {
-            faults.add(sized_by, "has a pool of 0 connections", "1 connection or more");
-        }
-        Some(NodeSpec { name, endpoint, weight: weight.or(in_url.weight).unwrap_or(1), zone, pool_size })
+        let with_password = |endpoint: Endpoint| match (&password, passwords) {
+            (Password::Provided(provider), _) => endpoint.with_passwords(Arc::clone(provider)),
+            (_, Some(provider)) if !endpoint.has_password() => endpoint.with_passwords(Arc::clone(provider)),
+            _ => endpoint,
+        };
+        let endpoints = endpoints.into_iter().map(with_password);
+        endpoints.map(|endpoint| spec(endpoint, given.clone(), in_url.clone(), &key, names, faults)).collect()
     }
+}
+
+fn spec(
+    endpoint: Endpoint,
+    given: Given,
+    in_url: Given,
+    key: impl Fn(Part) -> Key,
+    names: &mut HashMap<Arc<str>, Key>,
+    faults: &mut Faults,
+) -> NodeSpec {
+    let Given { name, weight, zone, pool_size } = given;
+
+    // What is given in code is at fault as such; what stands in the URL as the URL.
+    let named_by = if name.is_some() { key(Part::Name) } else { key(Part::Url) };
+    let zoned_by = if zone.is_some() { key(Part::Zone) } else { key(Part::Url) };
+    let sized_by = if pool_size.is_some() { key(Part::PoolSize) } else { key(Part::Url) };
+    let name = name.or(in_url.name);
+    let name: Arc<str> = name.map_or_else(|| endpoint.host_port(), |name| name.trim().to_owned()).into();
+    if name.is_empty() || name.contains(char::is_control) {
+        faults.add(named_by, "is empty or not printable", "a name of printable characters");
+    } else if let Some(other) = names.insert(Arc::clone(&name), named_by) {
+        let problem = format!("makes a second node named {name}, after {}", faults.name(other));
+        faults.add(named_by, problem, "another server, or a name of its own for each node");
+    }
+    let zone = check_zone(zone.or(in_url.zone), zoned_by, faults);
+    let pool_size = pool_size.or(in_url.pool_size);
+    if pool_size == Some(0) {
+        faults.add(sized_by, "has a pool of 0 connections", "1 connection or more");
+    }
+    NodeSpec { name, endpoint, weight: weight.or(in_url.weight).unwrap_or(1), zone, pool_size }
 }
 
 impl From<&str> for NodeConfig {
@@ -191,11 +237,20 @@ impl fmt::Debug for NodeConfig {
 }
 
 pub(crate) fn parse_url(url: &str) -> Result<Endpoint, Unusable> {
+    readable(url, Endpoint::parse)
+}
+
+/// The same for one that may name several servers.
+fn parse_urls(url: &str) -> Result<Vec<Endpoint>, Unusable> {
+    readable(url, Endpoint::parse_all)
+}
+
+fn readable<T>(url: &str, parse: impl Fn(&str) -> Result<T, EndpointError>) -> Result<T, Unusable> {
     let url = url.trim();
     if url.is_empty() {
         return Err(Unusable::new("is empty", URL_WANTED));
     }
-    Endpoint::parse(url).map_err(|error| Unusable::new(error.to_string(), URL_WANTED))
+    parse(url).map_err(|error| Unusable::new(error.to_string(), URL_WANTED))
 }
 
 /// What is no zone is not repeated, and a URL is none.

@@ -3,9 +3,9 @@
 use super::{Discovering, Discovery};
 use crate::{
     config::{ConfigError, NodeConfig, Unusable, parse_url},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, PasswordProvider},
 };
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 use tokio::net::lookup_host;
 
 /// Each address of a host name is a node, as behind a headless service or a round-robin record.
@@ -51,6 +51,13 @@ impl DnsDiscovery {
     pub fn new(url: impl AsRef<str>) -> Result<Self, ConfigError> {
         let parsed = Self::parse(url.as_ref());
         parsed.map_err(|unusable| ConfigError::unusable("DnsDiscovery::new", unusable))
+    }
+
+    /// Where passwords come from, those of the nodes that are found included, instead of the URL.
+    #[must_use]
+    pub fn password_provider(mut self, provider: impl PasswordProvider) -> Self {
+        self.template = self.template.with_passwords(Arc::new(provider));
+        self
     }
 
     pub(crate) fn parse(url: &str) -> Result<Self, Unusable> {

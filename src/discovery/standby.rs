@@ -3,12 +3,13 @@
 use super::{Discovering, Discovery};
 use crate::{
     config::{ConfigError, NodeConfig, parse_url},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, PasswordProvider},
     pool::ConnectError,
 };
 use std::{
     fmt,
     net::{AddrParseError, SocketAddr},
+    sync::Arc,
 };
 use tokio::{sync::Mutex, task::JoinSet};
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -95,6 +96,13 @@ impl StandbyDiscovery {
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+
+    /// Where passwords come from, those of the nodes that are found included, instead of the URL.
+    #[must_use]
+    pub fn password_provider(mut self, provider: impl PasswordProvider) -> Self {
+        self.asked = self.asked.with_passwords(Arc::new(provider));
         self
     }
 

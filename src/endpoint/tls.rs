@@ -2,6 +2,8 @@
 //!
 //! Source: PostgreSQL documentation, "Database Connection Control Functions", parameters `ssl*` and `channel_binding`.
 
+use super::EndpointError;
+use super::conninfo::Parameters;
 use std::path::PathBuf;
 
 /// How a connection is protected.
@@ -14,7 +16,7 @@ pub(crate) struct Tls {
     /// Certificates that were revoked (`sslcrl`).
     pub(crate) revoked: Option<PathBuf>,
     /// Shown to a server that asks who the client is.
-    pub(crate) client: Option<ClientCertificate>,
+    pub(crate) client: ClientCertificate,
     /// Whether the server is told the name that it was looked up by (`sslsni`).
     pub(crate) tells_name: bool,
     pub(crate) oldest: Version,
@@ -60,9 +62,15 @@ pub(crate) enum Authorities {
 
 /// `sslcert` and `sslkey`, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ClientCertificate {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
+pub(crate) enum ClientCertificate {
+    /// libpq's default files, if they are there.
+    Default,
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+    /// Not even those.
+    None,
 }
 
 /// `ssl_min_protocol_version` and `ssl_max_protocol_version`; rustls has no others.
@@ -78,4 +86,116 @@ pub(crate) enum ChannelBinding {
     Disable,
     Prefer,
     Require,
+}
+
+impl Default for Tls {
+    /// As libpq has it.
+    fn default() -> Self {
+        Self {
+            mode: Mode::Prefer,
+            negotiation: Negotiation::Postgres,
+            authorities: Authorities::Default,
+            revoked: None,
+            client: ClientCertificate::Default,
+            tells_name: true,
+            oldest: Version::V1_2,
+            newest: Version::V1_3,
+            channel_binding: ChannelBinding::Prefer,
+        }
+    }
+}
+
+impl Tls {
+    pub(super) fn parse(parameters: &Parameters) -> Result<Self, EndpointError> {
+        let default = Self::default();
+        let authorities = match parameters.get("sslrootcert") {
+            None => Authorities::Default,
+            Some("system") => Authorities::System,
+            Some(file) => Authorities::File(file.into()),
+        };
+        let mode = choice(
+            parameters,
+            "sslmode",
+            &[
+                ("disable", Mode::Disable),
+                ("allow", Mode::Allow),
+                ("prefer", Mode::Prefer),
+                ("require", Mode::Require),
+                ("verify-ca", Mode::VerifyCa),
+                ("verify-full", Mode::VerifyFull),
+            ],
+        )?;
+        let mode = match (mode, &authorities) {
+            // Anybody can have a certificate that they have signed.
+            (Some(mode), Authorities::System) if mode < Mode::VerifyFull => {
+                return Err(EndpointError::new(
+                    "its `sslrootcert=system` goes with `sslmode=verify-full` alone",
+                ));
+            }
+            (None, Authorities::System) => Mode::VerifyFull,
+            (Some(Mode::Require), Authorities::File(_)) => Mode::VerifyCa,
+            (mode, _) => mode.unwrap_or(default.mode),
+        };
+        let negotiation = choice(
+            parameters,
+            "sslnegotiation",
+            &[("postgres", Negotiation::Postgres), ("direct", Negotiation::Direct)],
+        )?;
+        if negotiation == Some(Negotiation::Direct) && mode < Mode::Require {
+            let problem = "its `sslnegotiation=direct` needs `sslmode=require` or a stricter one";
+            return Err(EndpointError::new(problem));
+        }
+        let client = match (parameters.get("sslcert"), parameters.get("sslkey")) {
+            _ if parameters.get("sslcertmode") == Some("disable") => ClientCertificate::None,
+            (None, None) => ClientCertificate::Default,
+            (Some(certificate), Some(key)) => {
+                ClientCertificate::Files { certificate: certificate.into(), key: key.into() }
+            }
+            _ => return Err(EndpointError::new("of `sslcert` and `sslkey` it has only one: give both")),
+        };
+        let versions = [("TLSv1.2", Version::V1_2), ("TLSv1.3", Version::V1_3)];
+        let oldest = choice(parameters, "ssl_min_protocol_version", &versions)?.unwrap_or(default.oldest);
+        let newest = choice(parameters, "ssl_max_protocol_version", &versions)?.unwrap_or(default.newest);
+        if oldest > newest {
+            return Err(EndpointError::new(
+                "its `ssl_min_protocol_version` is above its `ssl_max_protocol_version`",
+            ));
+        }
+        let channel_binding = choice(
+            parameters,
+            "channel_binding",
+            &[
+                ("disable", ChannelBinding::Disable),
+                ("prefer", ChannelBinding::Prefer),
+                ("require", ChannelBinding::Require),
+            ],
+        )?;
+        Ok(Self {
+            mode,
+            negotiation: negotiation.unwrap_or(default.negotiation),
+            authorities,
+            revoked: parameters.get("sslcrl").map(PathBuf::from),
+            client,
+            tells_name: choice(parameters, "sslsni", &[("1", true), ("0", false)])?.unwrap_or(true),
+            oldest,
+            newest,
+            channel_binding: channel_binding.unwrap_or(default.channel_binding),
+        })
+    }
+}
+
+/// The value of a parameter, which has to be one of these.
+pub(super) fn choice<T: Copy>(
+    parameters: &Parameters,
+    name: &str,
+    values: &[(&str, T)],
+) -> Result<Option<T>, EndpointError> {
+    let Some(given) = parameters.get(name) else { return Ok(None) };
+    match values.iter().find(|(value, _)| *value == given) {
+        Some((_, meant)) => Ok(Some(*meant)),
+        None => {
+            let known: Vec<_> = values.iter().map(|(value, _)| *value).collect();
+            Err(EndpointError(format!("its `{name}` is none of {}", known.join(", "))))
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::calls::Calls;
 use super::record::Record;
 use super::tap::PlainTap;
 use super::wire::Wire;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, PasswordError};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,8 @@ impl Opened {
 pub(crate) enum ConnectError {
     #[error("{0}")]
     Server(#[source] tokio_postgres::Error),
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     #[error("the session could not be set up")]
     Setup(#[source] diesel::ConnectionError),
     #[error(
@@ -82,7 +84,7 @@ impl Endpoint {
     ) -> Result<(AsyncPgConnection, Option<Arc<Wire>>, Opened), ConnectError> {
         let session = async {
             let dialed = Instant::now();
-            let mut config = self.session(access, "diesel-replicas");
+            let mut config = self.session(access, "diesel-replicas").await?;
             if !self.tcp {
                 let (client, connection) = config.connect(NoTls).await.map_err(ConnectError::Server)?;
                 check(access, &connection)?;
@@ -113,12 +115,12 @@ impl Endpoint {
     pub(crate) async fn connect_raw(
         &self,
     ) -> Result<(Client, Connection<Socket, tokio_postgres::tls::NoTlsStream>), ConnectError> {
-        let config = self.session(Access::ReadOnly, "diesel-replicas monitor");
+        let config = self.session(Access::ReadOnly, "diesel-replicas monitor").await?;
         config.connect(NoTls).await.map_err(ConnectError::Server)
     }
 
-    fn session(&self, access: Access, application: &str) -> Config {
-        let mut config = self.config.clone();
+    async fn session(&self, access: Access, application: &str) -> Result<Config, ConnectError> {
+        let mut config = self.config().await?;
         if config.get_application_name().is_none() {
             config.application_name(application);
         }
@@ -128,7 +130,7 @@ impl Endpoint {
             let options = format!("{options} -c default_transaction_read_only=on");
             config.options(options.trim_start());
         }
-        config
+        Ok(config)
     }
 }
 

@@ -11,6 +11,7 @@ mod freshness;
 mod handles;
 mod membership;
 mod outages;
+mod passwords;
 mod pools;
 mod promotion;
 mod proxy;
