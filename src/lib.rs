@@ -229,6 +229,8 @@ mod replay;
 mod retry;
 mod router;
 mod status;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod topology;
 #[cfg(feature = "tower")]
 pub mod tower;
