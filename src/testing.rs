@@ -12,6 +12,7 @@ mod stage;
 
 use crate::config::{NodeConfig, RouterBuilder};
 use crate::endpoint::Endpoint;
+use crate::error::Chain;
 use crate::health::HealthState;
 use crate::router::Router;
 use node::Node;
@@ -124,8 +125,12 @@ impl TestDatabase {
         let ended = timeout(LIMIT, ending).await;
         match ended {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(failure)) => Err(TestError::new("the test database was not rolled back in order", failure)),
-            Err(_) => Err(TestError::new("the test database was not rolled back in order", "no answer within 10 s")),
+            Ok(Err(failure)) => {
+                Err(TestError::new("the test database was not rolled back in order", failure))
+            }
+            Err(_) => {
+                Err(TestError::new("the test database was not rolled back in order", "no answer within 10 s"))
+            }
         }
     }
 }
@@ -165,7 +170,8 @@ impl TestDatabaseBuilder {
         let mut servers = JoinSet::new();
         let mut builder = Router::builder();
         for node in std::iter::once(Node::Primary).chain((1..=replicas).map(Node::Replica)) {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|cause| error(cause.into()))?;
+            let listener =
+                TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|cause| error(cause.into()))?;
             let port = listener.local_addr().map_err(|cause| error(cause.into()))?.port();
             let url = format!("postgres://test:{}@127.0.0.1:{port}/test", stage.password);
             let config = NodeConfig::new(url).name(node.name());
@@ -191,7 +197,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is wrong with a test database.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}: {cause}")]
+#[error("{what}: {}", Chain(&**cause))]
 pub struct TestError {
     what: &'static str,
     #[source]

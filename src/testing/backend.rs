@@ -46,7 +46,9 @@ const PARAMETERS: [&str; 10] = [
 ];
 
 impl Backend {
-    pub(super) async fn connect(endpoint: &Endpoint) -> Result<(Self, Greeting), Box<dyn std::error::Error + Send + Sync>> {
+    pub(super) async fn connect(
+        endpoint: &Endpoint,
+    ) -> Result<(Self, Greeting), Box<dyn std::error::Error + Send + Sync>> {
         let mut stream = dial(endpoint).await?;
         let mut config = endpoint.config.clone();
         if config.get_application_name().is_none() {

@@ -11,7 +11,8 @@ use super::frame::{Frame, Reader, text};
 use super::sql;
 
 /// Run once, outside of all savepoints.
-pub(super) const PREPARE: &str = "CREATE FUNCTION pg_temp.diesel_replicas_open() RETURNS text STABLE LANGUAGE plpgsql AS $$
+pub(super) const PREPARE: &str =
+    "CREATE FUNCTION pg_temp.diesel_replicas_open() RETURNS text STABLE LANGUAGE plpgsql AS $$
     DECLARE
         rows refcursor := 'diesel_replicas_rows';
         parameters text[] := pg_catalog.current_setting('diesel_replicas.parameters')::text[];
@@ -22,8 +23,9 @@ pub(super) const PREPARE: &str = "CREATE FUNCTION pg_temp.diesel_replicas_open()
         RETURN SQLSTATE || ' ' || SQLERRM;
     END $$";
 
+/// The rows are made one by one: in the place of a table, a function would be run to its end first.
 pub(super) const PAUSE: &str = "DECLARE diesel_replicas_paused NO SCROLL CURSOR FOR \
-     SELECT pg_temp.diesel_replicas_open() FROM pg_catalog.generate_series(1, 1000000000)";
+     SELECT pg_temp.diesel_replicas_open() FROM (SELECT pg_catalog.generate_series(1, 1000000000)) AS rows";
 
 pub(super) const RESUME: &str = "CLOSE diesel_replicas_paused";
 
@@ -63,7 +65,11 @@ impl<'a> Bound<'a> {
 }
 
 /// Opens the query that the statement is, in the state of the pause, and gives what to send in the place of `Bind`.
-pub(super) async fn open(backend: &mut Backend, query: &str, bound: &Bound<'_>) -> Result<Vec<Frame>, Failure> {
+pub(super) async fn open(
+    backend: &mut Backend,
+    query: &str,
+    bound: &Bound<'_>,
+) -> Result<Vec<Frame>, Failure> {
     let described = backend.exchange(&[Frame::describe_statement(bound.statement), Frame::sync()]).await?;
     let types = described.iter().find(|frame| frame.kind == b't').map(types).unwrap_or_default();
     set_parameters(backend, &types, bound).await?;

@@ -70,7 +70,10 @@ const COMMON: [(&str, &str); 5] = [
 const STANDBY: [(&str, &str); 5] = [
     ("pg_catalog.pg_is_in_recovery()", "pg_catalog.booleq(true, true)"),
     ("pg_catalog.pg_last_wal_replay_lsn()", LSN),
-    ("(pg_catalog.pg_stat_get_wal_receiver()).received_tli", "(pg_catalog.pg_control_checkpoint()).timeline_id"),
+    (
+        "(pg_catalog.pg_stat_get_wal_receiver()).received_tli",
+        "(pg_catalog.pg_control_checkpoint()).timeline_id",
+    ),
     ("(pg_catalog.pg_stat_get_wal_receiver()).pid", "1"),
     ("pg_catalog.pg_get_wal_replay_pause_state()", "pg_catalog.current_setting('diesel_replicas.replay')"),
 ];

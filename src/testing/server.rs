@@ -142,7 +142,8 @@ async fn answer(mut client: Client, node: Node, stage: &Stage) {
                 for frame in frames.iter_mut().filter(|frame| frame.kind == b'P') {
                     let mut reader = frame.reader();
                     if let Some((name, sql)) = reader.text().zip(reader.text()) {
-                        frame.body = [text(name), text(&node.questions(sql)), reader.rest().to_vec()].concat();
+                        frame.body =
+                            [text(name), text(&node.questions(sql)), reader.rest().to_vec()].concat();
                     }
                 }
                 frames

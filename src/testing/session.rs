@@ -103,7 +103,8 @@ impl Session {
         }
         if !commands.iter().any(|command| sql::control(command).is_some()) {
             if !commands.is_empty() {
-                self.run_frames(vec![Frame::query(&node::of_commits(sql))], self.may_write(&commands), sql).await?;
+                self.run_frames(vec![Frame::query(&node::of_commits(sql))], self.may_write(&commands), sql)
+                    .await?;
             }
             return Ok(());
         }
@@ -189,13 +190,15 @@ impl Session {
         let open = !matches!(self.state, State::Idle);
         match control {
             Control::Refused(what) => {
-                let text = format!("{what} cannot be had in a test database, whose transaction is rolled back");
+                let text =
+                    format!("{what} cannot be had in a test database, whose transaction is rolled back");
                 self.client.say(Frame::error("0A000", &text));
                 Ok(End::Error)
             }
             Control::Savepoint if !open => {
                 let word = sql::first_word(command).to_ascii_uppercase();
-                self.client.say(Frame::error("25P01", &format!("{word} can only be used in transaction blocks")));
+                self.client
+                    .say(Frame::error("25P01", &format!("{word} can only be used in transaction blocks")));
                 Ok(End::Error)
             }
             Control::Savepoint => self.run_frames(vec![Frame::query(command)], false, command).await,
@@ -306,7 +309,11 @@ impl Session {
     async fn forward(&mut self, backend: &mut Backend, frames: Vec<Frame>) -> Result<End, Failure> {
         let lags = matches!(self.node, Node::Replica(_)) && self.stage.paused().is_some();
         if !lags || !frames.iter().any(|frame| frame.kind == b'B') {
-            return self.client.exchange(backend, &self.stage, &frames, |answer| Some(answer)).await.map(ended);
+            return self
+                .client
+                .exchange(backend, &self.stage, &frames, |answer| Some(answer))
+                .await
+                .map(ended);
         }
         // In parts, each of which ends before a `Bind`.
         let mut part = Vec::new();
@@ -337,7 +344,12 @@ impl Session {
     }
 
     /// Sends a part of what a client has sent at once, with a `Sync` of its own if it has none.
-    async fn part(&self, backend: &mut Backend, mut part: Vec<Frame>, fetches: &mut bool) -> Result<End, Failure> {
+    async fn part(
+        &self,
+        backend: &mut Backend,
+        mut part: Vec<Frame>,
+        fetches: &mut bool,
+    ) -> Result<End, Failure> {
         if part.is_empty() {
             return Ok(End::Done);
         }
@@ -365,7 +377,8 @@ impl Session {
         for frame in frames {
             let mut reader = frame.reader();
             let is_setting = |name: Option<&str>| {
-                name.and_then(|name| self.statements.get(name)).is_some_and(|sql| SETTINGS.contains(&sql.as_str()))
+                name.and_then(|name| self.statements.get(name))
+                    .is_some_and(|sql| SETTINGS.contains(&sql.as_str()))
             };
             match frame.kind {
                 b'P' => {

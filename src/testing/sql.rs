@@ -51,11 +51,8 @@ pub(super) fn control(command: &str) -> Option<Control> {
     match words.as_slice() {
         ["BEGIN", ..] | ["START", "TRANSACTION", ..] => {
             let follows = |one, two| words.windows(2).any(|pair| pair == [one, two]);
-            let read_only = if follows("READ", "ONLY") {
-                Some(true)
-            } else {
-                follows("READ", "WRITE").then_some(false)
-            };
+            let read_only =
+                if follows("READ", "ONLY") { Some(true) } else { follows("READ", "WRITE").then_some(false) };
             Some(Control::Begin { read_only, serializable: has("SERIALIZABLE") })
         }
         ["COMMIT" | "ROLLBACK", "PREPARED", ..] | ["PREPARE", "TRANSACTION", ..] => {
@@ -234,15 +231,18 @@ mod tests {
             (" ; -- nothing\n;", &[]),
             ("BEGIN", &["BEGIN"]),
             ("BEGIN; SELECT 1;COMMIT;", &["BEGIN", " SELECT 1", "COMMIT"]),
-            ("SELECT ';', E'\\';', \";\", $$;$$, $a$;$$;$a$", &["SELECT ';', E'\\';', \";\", $$;$$, $a$;$$;$a$"]),
-            ("SELECT 'it''s; one' -- ;\n; /* ; /* ; */ ; */ END", &[
-                "SELECT 'it''s; one' -- ;\n",
-                " /* ; /* ; */ ; */ END",
-            ]),
-            ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END; COMMIT", &[
-                "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END",
-                " COMMIT",
-            ]),
+            (
+                "SELECT ';', E'\\';', \";\", $$;$$, $a$;$$;$a$",
+                &["SELECT ';', E'\\';', \";\", $$;$$, $a$;$$;$a$"],
+            ),
+            (
+                "SELECT 'it''s; one' -- ;\n; /* ; /* ; */ ; */ END",
+                &["SELECT 'it''s; one' -- ;\n", " /* ; /* ; */ ; */ END"],
+            ),
+            (
+                "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END; COMMIT",
+                &["CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END", " COMMIT"],
+            ),
             ("SELECT '\\'; SELECT 2", &["SELECT '\\'", " SELECT 2"]),
         ] {
             assert_eq!(commands(sql), expected, "{sql}");

@@ -54,10 +54,13 @@ impl Stage {
         let (mut session, Greeting { parameters, cancel }) = Backend::connect(&endpoint).await?;
         let (observer, _) = Backend::connect(&endpoint).await?;
         // The settings that Diesel makes are answered for it, and so are made here.
-        session.batch("SET TIME ZONE 'UTC'; SET CLIENT_ENCODING TO 'UTF8'; SET lock_timeout TO '10s'").await?;
+        session
+            .batch("SET TIME ZONE 'UTC'; SET CLIENT_ENCODING TO 'UTF8'; SET lock_timeout TO '10s'")
+            .await?;
         let position = session.batch("BEGIN; SELECT pg_catalog.pg_current_wal_insert_lsn()").await?;
         let position = position.into_iter().next().flatten().and_then(|lsn| lsn.parse::<Lsn>().ok());
-        let position = position.ok_or("the test database does not tell its position: it has to be a primary")?;
+        let position =
+            position.ok_or("the test database does not tell its position: it has to be a primary")?;
         Ok(Self {
             endpoint,
             parameters,

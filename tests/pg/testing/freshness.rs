@@ -16,7 +16,8 @@ async fn a_replica_that_lags_shows_what_there_was_and_a_token_leads_to_the_prima
     add(&router, "before").await;
     database.pause_replay().await.unwrap();
     let mut writing = router.write().await.unwrap();
-    let all = "DELETE FROM notes WHERE body = 'first'; UPDATE notes SET body = 'changed' WHERE body = 'before'";
+    let all =
+        "DELETE FROM notes WHERE body = 'first'; UPDATE notes SET body = 'changed' WHERE body = 'before'";
     writing.batch_execute(all).await.unwrap();
     let (_, token) = router.with_write(async |conn| insert(conn, "after").await).await.unwrap();
     assert_eq!(shown(&router).await, ["first", "before"]);

@@ -11,7 +11,6 @@ use diesel_replicas::{AssertReadOnlyDsl, RunQueryDsl};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
-
 #[tokio::test]
 async fn handles_that_are_out_are_in_nobodys_way() {
     let (_cluster, database) = begin().await;

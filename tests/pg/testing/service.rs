@@ -42,7 +42,12 @@ fn service(router: Router) -> axum::Router {
         .with_state(router)
 }
 
-async fn ask(service: &axum::Router, method: &str, path: &str, token: Option<&str>) -> (Option<String>, String) {
+async fn ask(
+    service: &axum::Router,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+) -> (Option<String>, String) {
     let mut request = Request::builder().method(method).uri(path);
     if let Some(token) = token {
         request = request.header(HEADER, token);

@@ -28,7 +28,8 @@ async fn the_server_refuses_writes_on_every_read_handle() {
     conn.batch_execute(writes).await.unwrap();
     let hidden = || diesel::sql_query("SELECT add_note()").assert_read_only();
     let refused = |result: QueryResult<usize>| {
-        let kind = |error: &Error| matches!(error, Error::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _));
+        let kind =
+            |error: &Error| matches!(error, Error::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _));
         assert!(result.as_ref().is_err_and(kind), "{result:?}");
     };
     for pause in [false, true] {
@@ -113,8 +114,11 @@ async fn raw_commands_begin_and_end_what_they_would_and_never_commit() {
         ("begin; INSERT INTO notes (body) VALUES ('b'); /* not */ rollback", "first a"),
         ("COMMIT", "first a"),
         ("INSERT INTO notes (body) VALUES ('c'); COMMIT; ROLLBACK", "first a c"),
-        ("START TRANSACTION; INSERT INTO notes (body) VALUES ('d'); SAVEPOINT s; DELETE FROM notes; \
-          ROLLBACK TO s; END", "first a c d"),
+        (
+            "START TRANSACTION; INSERT INTO notes (body) VALUES ('d'); SAVEPOINT s; DELETE FROM notes; \
+          ROLLBACK TO s; END",
+            "first a c d",
+        ),
     ] {
         conn.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         assert_eq!(bodies(&mut conn).await.unwrap().join(" "), shown, "{sql}");
@@ -141,7 +145,8 @@ async fn a_commit_checks_what_is_deferred_to_it() {
     let (_cluster, database) = begin().await;
     let router = database.router();
     let mut conn = router.write().await.unwrap();
-    let references = "ALTER TABLE notes ADD COLUMN follows int REFERENCES notes DEFERRABLE INITIALLY DEFERRED";
+    let references =
+        "ALTER TABLE notes ADD COLUMN follows int REFERENCES notes DEFERRABLE INITIALLY DEFERRED";
     conn.batch_execute(references).await.unwrap();
     let follow = "INSERT INTO notes (id, body, follows) VALUES (10, 'follows', 11)";
     let violated = |result: &QueryResult<()>| {
