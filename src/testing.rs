@@ -1,4 +1,4 @@
-//! A router for tests, over one database, in a transaction that is rolled back.
+#![doc = include_str!("../docs/testing.md")]
 
 mod backend;
 mod client;

@@ -309,11 +309,7 @@ impl Session {
     async fn forward(&mut self, backend: &mut Backend, frames: Vec<Frame>) -> Result<End, Failure> {
         let lags = matches!(self.node, Node::Replica(_)) && self.stage.paused().is_some();
         if !lags || !frames.iter().any(|frame| frame.kind == b'B') {
-            return self
-                .client
-                .exchange(backend, &self.stage, &frames, |answer| Some(answer))
-                .await
-                .map(ended);
+            return self.client.exchange(backend, &self.stage, &frames, Some).await.map(ended);
         }
         // In parts, each of which ends before a `Bind`.
         let mut part = Vec::new();
