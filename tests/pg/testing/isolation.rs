@@ -29,7 +29,7 @@ async fn handles_that_are_out_are_in_nobodys_way() {
     assert_eq!(pipelined, Ok((2, 2)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn transactions_of_several_handles_take_turns() {
     let (_cluster, database) = begin().await;
     let router = database.router();
