@@ -3,7 +3,7 @@
 use super::frame::Frame;
 use crate::endpoint::Endpoint;
 use std::io;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_postgres::config::Host;
 use tokio_postgres::{CancelToken, NoTls};
@@ -114,11 +114,13 @@ fn first_column(row: &Frame) -> Option<String> {
     Some(String::from_utf8_lossy(value).into_owned())
 }
 
-/// Asks the server to interrupt what the session runs. Ends when it has been asked.
+/// Asks the server to interrupt what the session runs. Ends when the server has told the session's process.
 pub(super) async fn cancel(endpoint: &Endpoint, token: &CancelToken) {
     // An interruption that fails lets the statement end by itself.
-    if let Ok(stream) = dial(endpoint).await {
-        let _ = token.cancel_query_raw(stream, NoTls).await;
+    if let Ok(mut stream) = dial(endpoint).await {
+        let _ = token.cancel_query_raw(&mut stream, NoTls).await;
+        // It closes the connection then.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
     }
 }
 

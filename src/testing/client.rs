@@ -4,6 +4,7 @@ use super::backend::{Backend, Failure};
 use super::frame::Frame;
 use super::stage::Stage;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -93,37 +94,45 @@ impl Client {
         frames: &[Frame],
         mut pass: impl FnMut(Frame) -> Option<Frame> + Send,
     ) -> Result<u8, Failure> {
-        let answering = async {
-            backend.send(frames).await?;
-            loop {
-                let frame = backend.receive().await?;
-                match frame.kind {
-                    b'Z' => return Ok(frame.body.first().copied().unwrap_or(b'I')),
-                    b'G' => {
-                        let mut refuse = vec![Frame::new(b'f', *b"a test database cannot be copied into\0")];
-                        // The one that was sent is lost in what was to be copied.
-                        refuse.extend(frames.iter().find(|frame| frame.kind == b'S').cloned());
-                        backend.send(&refuse).await?;
-                    }
-                    _ => pass(frame).into_iter().for_each(|frame| self.say(frame)),
+        let (mut status, interrupted) = {
+            let mut answering = std::pin::pin!(answers(backend, frames, |frame| {
+                pass(frame).into_iter().for_each(|frame| self.say(frame));
+            }));
+            tokio::select! {
+                biased;
+                status = &mut answering => (status?, false),
+                () = self.interrupted() => {
+                    stage.interrupt().await;
+                    (answering.await?, true)
                 }
             }
         };
-        let mut answering = std::pin::pin!(answering);
-        let status = tokio::select! {
-            biased;
-            status = &mut answering => status,
-            () = self.interrupted() => {
-                stage.interrupt().await;
-                answering.await
+        if interrupted && status != b'I' {
+            // What was to interrupt the statement and came late is to meet nothing else.
+            status = answers(backend, &[Frame::query("SELECT 1")], drop).await?;
+        }
+        if status == b'I' {
+            let ended = "a statement has ended the transaction of the test database: what was written in it may be there for good";
+            return Err(Failure::Lost(io::Error::other(ended)));
+        }
+        Ok(status)
+    }
+}
+
+/// Sends the messages, gives the answers to `pass`, and returns the status that the server ends with.
+async fn answers(backend: &mut Backend, frames: &[Frame], mut pass: impl FnMut(Frame)) -> io::Result<u8> {
+    backend.send(frames).await?;
+    loop {
+        let frame = backend.receive().await?;
+        match frame.kind {
+            b'Z' => return Ok(frame.body.first().copied().unwrap_or(b'I')),
+            b'G' => {
+                let mut refuse = vec![Frame::new(b'f', *b"a test database cannot be copied into\0")];
+                // The one that was sent is lost in what was to be copied.
+                refuse.extend(frames.iter().find(|frame| frame.kind == b'S').cloned());
+                backend.send(&refuse).await?;
             }
-        };
-        match status {
-            Ok(b'I') => Err(Failure::Lost(std::io::Error::other(
-                "a statement has ended the transaction of the test database: what was written in it may be there for good",
-            ))),
-            Ok(status) => Ok(status),
-            Err(lost) => Err(Failure::Lost(lost)),
+            _ => pass(frame),
         }
     }
 }
