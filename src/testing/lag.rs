@@ -86,7 +86,15 @@ pub(super) async fn open(
     if let Some(Some(refusal)) = answers.last()
         && let Some((code, message)) = refusal.split_once(' ')
     {
-        return Err(Failure::Refused(Frame::error(code, message)));
+        let refusal = match code {
+            // A cursor is not opened for a query that locks or writes; a replica has this code for it.
+            "0A000" => Frame::error(
+                "25006",
+                &format!("cannot execute the query in a read-only transaction: {message}"),
+            ),
+            _ => Frame::error(code, message),
+        };
+        return Err(Failure::Refused(refusal));
     }
     let fetch = Frame::parse("FETCH ALL FROM diesel_replicas_rows", &[]);
     // No parameters.

@@ -37,6 +37,14 @@ async fn the_server_refuses_writes_on_every_read_handle() {
             database.pause_replay().await.unwrap();
         }
         refused(hidden().execute(&mut router.read().await.unwrap()).await);
+        for sql in [
+            "SELECT id FROM notes FOR UPDATE",
+            "WITH more AS (INSERT INTO notes (body) VALUES ('more') RETURNING id) SELECT id FROM more",
+            "DELETE FROM notes",
+        ] {
+            let asserted = diesel::sql_query(sql).assert_read_only();
+            refused(asserted.execute(&mut router.read().await.unwrap()).await);
+        }
         refused(hidden().execute(&mut router.read().latest().await.unwrap()).await);
         let mut reading = router.read().await.unwrap();
         refused(reading.snapshot().run(async |conn| hidden().execute(conn).await).await);
