@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, Bytea, Date, Double, Jsonb, Nullable, Text, Timestamptz};
 use diesel_async::SimpleAsyncConnection;
 use diesel_replicas::testing::TestDatabase;
-use diesel_replicas::{Error, Fallback, RunQueryDsl};
+use diesel_replicas::{Error, Fallback, HealthState, Receiver, Role, RunQueryDsl};
 use std::time::{Duration, Instant};
 
 #[tokio::test]
@@ -104,6 +104,18 @@ async fn staleness_grows_from_the_first_write_that_is_not_replayed() {
     })
     .await;
     assert_eq!(shown(router).await, ["first"], "it serves whoever does not mind");
+    let replica = support::status(router, "replica-1");
+    assert_eq!((replica.role, replica.health), (Role::Replica, HealthState::Healthy));
+    assert_eq!((replica.replay_paused, replica.receiver), (Some(true), Some(Receiver::Streaming)));
+    let lag = replica.lag.unwrap();
+    assert!(lag.time().unwrap() >= at_most - Duration::from_millis(500), "{lag}");
+    assert!(lag.bytes().unwrap().get() > 0, "{lag}");
+    database.resume_replay().await.unwrap();
+    support::until("the replica has caught up", || {
+        let replica = support::status(router, "replica-1");
+        replica.replay_paused == Some(false) && replica.lag.unwrap().bytes().unwrap().get() == 0
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -183,3 +183,21 @@ async fn a_statement_that_fails_alone_undoes_itself() {
     let count: i64 = notes::table.count().get_result(&mut conn).await.unwrap();
     assert_eq!(count, 1);
 }
+
+/// Where the server reads a text in another way than the testing aid does.
+#[tokio::test]
+async fn a_commit_that_gets_through_is_told_at_once_and_at_the_end() {
+    let (cluster, database) = begin().await;
+    let router = database.router();
+    add(&router, "there for good").await;
+    let mut conn = router.write().await.unwrap();
+    conn.batch_execute("SET standard_conforming_strings TO off").await.unwrap();
+    conn.batch_execute(r"SELECT 'a\'' ; COMMIT; --'").await.unwrap_err();
+    assert_eq!(committed(&cluster).await, "first,there for good");
+    if let Ok(mut conn) = router.write().await {
+        insert(&mut conn, "more").await.unwrap_err();
+    }
+    let error = database.rollback().await.unwrap_err().to_string();
+    assert!(error.contains("a statement has ended the transaction of the test database"), "{error}");
+    assert_eq!(committed(&cluster).await, "first,there for good");
+}
