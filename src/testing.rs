@@ -13,6 +13,7 @@ mod stage;
 use crate::config::{NodeConfig, RouterBuilder};
 use crate::endpoint::Endpoint;
 use crate::error::Chain;
+use crate::fleet::Role;
 use crate::health::HealthState;
 use crate::router::Router;
 use node::Node;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long all of the start may take, and all of the end.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -94,6 +95,42 @@ impl TestDatabase {
     /// A dropped call may or may not have resumed replay.
     pub async fn resume_replay(&self) -> Result<(), TestError> {
         self.stage.resume().await.map_err(|failure| TestError::new("replay was not resumed", failure))
+    }
+
+    /// From now on the replicas are behind by this much at least, in [`Router::status`] and for
+    /// [`max_staleness`](crate::ReadRequest::max_staleness), when replay is paused and they lack something: as if it had been written so
+    /// long ago. Zero ends it. Returns when the router knows.
+    ///
+    /// # Errors
+    ///
+    /// [`TestError`], if the router does not learn of it in time, as after [`Router::shutdown`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call may or may not have taken effect.
+    pub async fn lag(&self, behind: Duration) -> Result<(), TestError> {
+        // Longer than any server has been running.
+        let behind = behind.min(Duration::from_secs(u32::MAX.into()));
+        self.stage.lag(behind.as_millis() as u64);
+        let learning = async {
+            // The answer to a question that was under way may be an older one.
+            let mut heard = Instant::now();
+            for _ in 0..2 {
+                while !self.has_heard_since(heard) {
+                    sleep(Duration::from_millis(2)).await;
+                }
+                heard = Instant::now();
+            }
+        };
+        let learned = timeout(LIMIT, learning).await;
+        learned.map_err(|_| TestError::new("the lag was not learned", "no answer within 10 s"))
+    }
+
+    /// Whether the router has heard of all replicas since then.
+    fn has_heard_since(&self, then: Instant) -> bool {
+        let nodes = self.router.status().nodes;
+        let mut replicas = nodes.iter().filter(|node| node.role == Role::Replica);
+        replicas.all(|node| node.lag.is_some_and(|lag| lag.answered_at() > then))
     }
 
     /// Rolls everything back, and waits until the server has done so.

@@ -31,7 +31,19 @@ impl Node {
         format!("SET diesel_replicas.lsn TO '{lsn}'; SET diesel_replicas.replay TO '{replay}'")
     }
 
-    /// The monitor's question, as this node answers it.
+    /// The monitor's question, as this node answers it, and with what only a test can know.
+    pub(super) fn probe(self, sql: &str, stage: &Stage) -> String {
+        let behind = format!(", '{}' AS behind_ms FROM pg_catalog.pg_is_in_recovery()", stage.behind_ms());
+        let sql = match self {
+            Self::Replica(_) if stage.behind_ms() > 0 => {
+                sql.replace(" FROM pg_catalog.pg_is_in_recovery()", &behind)
+            }
+            _ => sql.to_owned(),
+        };
+        self.questions(&sql).into_owned()
+    }
+
+    /// The router's question about this node, as this node answers it.
     pub(super) fn questions(self, sql: &str) -> Cow<'_, str> {
         let sql = replace(sql, &COMMON);
         match self {

@@ -34,6 +34,8 @@ pub(super) struct Stage {
     /// Where the replicas stand while their replay is paused.
     paused: Mutex<Option<Lsn>>,
     can_pause: AtomicBool,
+    /// How far the replicas say that they are behind, in milliseconds.
+    behind: AtomicU64,
     /// By process and secret, as a client names itself when it cancels.
     clients: Mutex<HashMap<(u32, u32), Arc<Notify>>>,
     /// Other processes of this machine are to stay out.
@@ -73,6 +75,7 @@ impl Stage {
             position: AtomicU64::new((position.get() & !0x1fff) + 0x3000),
             paused: Mutex::default(),
             can_pause: AtomicBool::new(false),
+            behind: AtomicU64::new(0),
             clients: Mutex::default(),
             password: format!("{:032x}", rand::random::<u128>()),
         })
@@ -178,6 +181,14 @@ impl Stage {
         }
         *lock(&self.paused) = None;
         Ok(())
+    }
+
+    pub(super) fn behind_ms(&self) -> u64 {
+        self.behind.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn lag(&self, behind_ms: u64) {
+        self.behind.store(behind_ms, Ordering::SeqCst);
     }
 
     /// Interrupts what the session runs. Ends when the server has been told.

@@ -119,6 +119,25 @@ async fn staleness_grows_from_the_first_write_that_is_not_replayed() {
 }
 
 #[tokio::test]
+async fn a_test_says_how_far_a_replica_that_lacks_something_is_behind() {
+    let (_cluster, database) = begin().await;
+    let router = database.router();
+    let within =
+        async |longest: Duration| router.read().max_staleness(longest).await.unwrap().node().to_owned();
+    database.pause_replay().await.unwrap();
+    add(&router, "after").await;
+    let hour = Duration::from_secs(3600);
+    assert_eq!(within(hour / 2).await, "replica-1");
+    database.lag(hour).await.unwrap();
+    let lag = support::status(&router, "replica-1").lag.unwrap();
+    assert!(lag.time().is_none_or(|time| time >= hour), "{lag}");
+    assert_eq!(within(hour / 2).await, "primary");
+    assert_eq!(shown(&router).await, ["first"], "it serves whoever does not mind");
+    database.lag(Duration::ZERO).await.unwrap();
+    assert_eq!(within(hour / 2).await, "replica-1");
+}
+
+#[tokio::test]
 async fn a_snapshot_on_a_replica_that_lags_shows_what_there_was() {
     let (_cluster, database) = begin().await;
     let router = database.router();
