@@ -171,6 +171,16 @@ mod tests {
     }
 
     #[test]
+    fn a_replica_that_is_known_to_be_behind_is_at_least_that() {
+        let answered_at = Instant::now() + Duration::from_secs(10);
+        let lag = Lag { as_of: Some(answered_at - Duration::from_secs(2)), ..Lag::unknown(answered_at) };
+        let time = |behind| lag.at_least(Duration::from_secs(behind)).time();
+        assert_eq!((time(1), time(5)), (Some(Duration::from_secs(2)), Some(Duration::from_secs(5))));
+        assert_eq!(lag.at_least(Duration::MAX).time(), None);
+        assert_eq!(Lag::unknown(answered_at).at_least(Duration::ZERO).time(), None);
+    }
+
+    #[test]
     fn nothing_sampled_is_unknown_and_not_zero() {
         let now = Instant::now();
         assert_eq!(LsnClock::default().lag(Lsn::new(7), now), Lag::unknown(now));
