@@ -429,7 +429,8 @@ impl Fleet {
 /// How far the standby that has answered so is behind.
 fn lag(clock: &LsnClock, seen: &Observation) -> Lag {
     let unknown = Lag::unknown(seen.answered_at);
-    seen.lsn.map_or(unknown, |lsn| clock.lag(lsn, seen.answered_at))
+    let lag = seen.lsn.map_or(unknown, |lsn| clock.lag(lsn, seen.answered_at));
+    seen.standby.behind.map_or(lag, |behind| lag.at_least(behind))
 }
 
 impl Member {

@@ -45,7 +45,7 @@
 //! * [Handles](#handles) · [What compiles](#what-compiles) · [The second fence](#the-second-fence) · [Freshness](#freshness)
 //! * [Routing and health](#routing-and-health) · [Retries](#retries) · [Nodes that come and go](#nodes-that-come-and-go)
 //! * [Configuration](#configuration) · [Errors](#errors)
-//! * [Cancelled work and dropped handles](#cancelled-work-and-dropped-handles) · [Migrating](#migrating)
+//! * [Cancelled work and dropped handles](#cancelled-work-and-dropped-handles) · [Testing](#testing) · [Migrating](#migrating)
 //! * [Alternatives](#alternatives) · [Limits](#limits)
 //! * [What the types catch, and what they cannot](what_the_types_catch) · [Compiler messages explained](compiler_messages)
 //!
@@ -148,6 +148,11 @@
 //! to nobody unless it has become idle by itself. The protocol itself tells what a connection is doing, so checking costs no
 //! round trip. (On a Unix socket there is no place to look from: there a round trip after each use replaces it.)
 //!
+//! # Testing
+//!
+//! The feature `testing` has a `TestDatabase`: one database that shows itself as a primary and replicas, which lag when a test says so,
+//! in a transaction that is rolled back.
+//!
 //! # Migrating
 //!
 //! From a bb8 pool of `AsyncPgConnection`, in steps that each compile and can each be deployed. Where the pool was asked, ask the
@@ -229,6 +234,8 @@ mod replay;
 mod retry;
 mod router;
 mod status;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod topology;
 #[cfg(feature = "tower")]
 pub mod tower;

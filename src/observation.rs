@@ -51,6 +51,8 @@ pub(crate) struct Identity {
 pub(crate) struct Standby {
     pub(crate) replay_paused: Option<bool>,
     pub(crate) receiver: Option<Receiver>,
+    /// It lags by this at least. Servers do not tell; what stands for one in a test does.
+    pub(crate) behind: Option<Duration>,
 }
 
 /// Whether a standby receives log from its upstream.

@@ -37,9 +37,20 @@ impl Lag {
         self.as_of.map(|as_of| self.answered_at.saturating_duration_since(as_of))
     }
 
+    /// The same for a replica that is known to be behind by this.
+    pub(crate) fn at_least(self, behind: Duration) -> Self {
+        let as_of = self.as_of.and_then(|as_of| Some(as_of.min(self.answered_at.checked_sub(behind)?)));
+        Self { as_of, ..self }
+    }
+
     /// How much log lay between what the replica had replayed and the newest position known of the primary.
     pub fn bytes(&self) -> Option<WalBytes> {
         self.bytes
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn answered_at(&self) -> Instant {
+        self.answered_at
     }
 
     /// The replica holds everything that was committed before this instant: the time since is the bound at any later moment.
@@ -157,6 +168,16 @@ mod tests {
 
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_replica_that_is_known_to_be_behind_is_at_least_that() {
+        let answered_at = Instant::now() + Duration::from_secs(10);
+        let lag = Lag { as_of: Some(answered_at - Duration::from_secs(2)), ..Lag::unknown(answered_at) };
+        let time = |behind| lag.at_least(Duration::from_secs(behind)).time();
+        assert_eq!((time(1), time(5)), (Some(Duration::from_secs(2)), Some(Duration::from_secs(5))));
+        assert_eq!(lag.at_least(Duration::MAX).time(), None);
+        assert_eq!(Lag::unknown(answered_at).at_least(Duration::ZERO).time(), None);
     }
 
     #[test]

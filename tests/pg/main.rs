@@ -23,6 +23,7 @@ mod sockets;
 mod stage;
 mod storm;
 mod support;
+mod testing;
 mod unaware;
 mod usage;
 mod web;

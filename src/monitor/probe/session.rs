@@ -8,6 +8,7 @@ use crate::pool::ConnectError;
 use futures_util::future::join_all;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
@@ -172,6 +173,7 @@ impl<'r, F: Fn(&str) -> Option<&'r str>> Row<F> {
             standby: Standby {
                 replay_paused: self.optional("replay_paused")?,
                 receiver: self.optional("receiving")?.map(receiver),
+                behind: self.optional("behind_ms")?.map(Duration::from_millis),
             },
             asked_at,
             answered_at,
@@ -196,7 +198,6 @@ pub(super) const COLUMNS: usize = OPTIONAL.len();
 mod tests {
     use super::*;
     use pg_cluster::{Cluster, Node};
-    use std::time::Duration;
     use tokio::time::sleep;
 
     /// A user without privileges, and one who may see what the WAL receiver does.
@@ -260,7 +261,8 @@ mod tests {
             assert_eq!(primary.identity.system, replica.identity.system);
             assert_ne!(primary.identity.started, replica.identity.started);
             assert_eq!(primary.standby, Standby::default());
-            let streams = Standby { replay_paused: Some(false), receiver: Some(Receiver::Streaming) };
+            let streams =
+                Standby { replay_paused: Some(false), receiver: Some(Receiver::Streaming), behind: None };
             assert_eq!(replica.standby, streams, "{role}");
         }
     }
@@ -283,7 +285,10 @@ mod tests {
         replica.resume_replay().await.expect("it goes on");
         replica.cut_receiver().await.expect("it is cut off");
         let cut = ask(&mut session).await;
-        assert_eq!(cut.standby, Standby { replay_paused: Some(false), receiver: Some(Receiver::Stopped) });
+        assert_eq!(
+            cut.standby,
+            Standby { replay_paused: Some(false), receiver: Some(Receiver::Stopped), behind: None }
+        );
 
         replica.promote().await.expect("it becomes a primary");
         let promoted = ask(&mut session).await;
@@ -380,7 +385,8 @@ mod tests {
                 let seen = ask(&mut session).await;
                 assert!(seen.in_recovery && seen.identity.system.is_some());
                 assert_eq!((seen.lsn, seen.timeline), (None, Some(1)), "{refusal:?}");
-                let standby = Standby { replay_paused: None, receiver: Some(Receiver::Streaming) };
+                let standby =
+                    Standby { replay_paused: None, receiver: Some(Receiver::Streaming), behind: None };
                 assert_eq!(seen.standby, standby, "{refusal:?}");
                 assert!(session.columns.len() < COLUMNS, "it is remembered");
             }

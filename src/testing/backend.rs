@@ -1,0 +1,146 @@
+//! A session with the server, message by message.
+
+use super::frame::Frame;
+use crate::endpoint::Endpoint;
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio_postgres::config::Host;
+use tokio_postgres::{CancelToken, NoTls};
+
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for T {}
+
+pub(super) struct Backend {
+    stream: BufReader<Box<dyn Stream>>,
+}
+
+/// What a session says of itself at its start, and how it is interrupted.
+pub(super) struct Greeting {
+    pub(super) parameters: Vec<(&'static str, String)>,
+    pub(super) cancel: CancelToken,
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("{}", .0.explanation())]
+    Refused(Frame),
+    #[error("the session with the test database was lost: {0}")]
+    Lost(#[from] io::Error),
+}
+
+/// Those that clients go by.
+const PARAMETERS: [&str; 10] = [
+    "server_version",
+    "server_encoding",
+    "client_encoding",
+    "application_name",
+    "is_superuser",
+    "session_authorization",
+    "DateStyle",
+    "IntervalStyle",
+    "integer_datetimes",
+    "standard_conforming_strings",
+];
+
+impl Backend {
+    pub(super) async fn connect(
+        endpoint: &Endpoint,
+    ) -> Result<(Self, Greeting), Box<dyn std::error::Error + Send + Sync>> {
+        let mut stream = dial(endpoint).await?;
+        let mut config = endpoint.config.clone();
+        if config.get_application_name().is_none() {
+            config.application_name("diesel-replicas test");
+        }
+        // The client ends with the handshake; never driven, it says nothing more.
+        let (client, connection) = config.connect_raw(&mut stream, NoTls).await?;
+        let parameter = |name| connection.parameter(name).map(|value| (name, value.to_owned()));
+        let parameters = PARAMETERS.into_iter().filter_map(parameter).collect();
+        let greeting = Greeting { parameters, cancel: client.cancel_token() };
+        drop((client, connection));
+        Ok((Self { stream: BufReader::new(stream) }, greeting))
+    }
+
+    pub(super) async fn send(&mut self, frames: &[Frame]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for frame in frames {
+            frame.append_to(&mut bytes);
+        }
+        self.stream.write_all(&bytes).await?;
+        self.stream.flush().await
+    }
+
+    /// # Cancel safety
+    ///
+    /// None: what has been read of a message is lost.
+    pub(super) async fn receive(&mut self) -> io::Result<Frame> {
+        Frame::read(&mut self.stream).await
+    }
+
+    /// Runs commands, and gives the first column of all rows.
+    pub(super) async fn batch(&mut self, sql: &str) -> Result<Vec<Option<String>>, Failure> {
+        let messages = self.exchange(&[Frame::query(sql)]).await?;
+        let rows = messages.iter().filter(|message| message.kind == b'D');
+        Ok(rows.map(first_column).collect())
+    }
+
+    /// Sends a sequence that the server answers with one `ReadyForQuery`, and gives what comes before that.
+    pub(super) async fn exchange(&mut self, frames: &[Frame]) -> Result<Vec<Frame>, Failure> {
+        self.send(frames).await?;
+        let (mut messages, mut refusal) = (Vec::new(), None);
+        loop {
+            let frame = self.receive().await?;
+            match frame.kind {
+                b'Z' => return refusal.map_or(Ok(messages), |refusal| Err(Failure::Refused(refusal))),
+                b'E' => refusal = refusal.or(Some(frame)),
+                _ => messages.push(frame),
+            }
+        }
+    }
+
+    pub(super) async fn close(&mut self) {
+        // It ends either way.
+        let _ = self.send(&[Frame::new(b'X', [])]).await;
+    }
+}
+
+fn first_column(row: &Frame) -> Option<String> {
+    let mut reader = row.reader();
+    reader.u16().filter(|columns| *columns > 0)?;
+    let length = reader.u32().filter(|length| *length != u32::MAX)?;
+    let value = reader.bytes(length as usize)?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
+/// Asks the server to interrupt what the session runs. Ends when the server has told the session's process.
+pub(super) async fn cancel(endpoint: &Endpoint, token: &CancelToken) {
+    // An interruption that fails lets the statement end by itself.
+    if let Ok(mut stream) = dial(endpoint).await {
+        let _ = token.cancel_query_raw(&mut stream, NoTls).await;
+        // It closes the connection then.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+}
+
+async fn dial(endpoint: &Endpoint) -> io::Result<Box<dyn Stream>> {
+    let (config, port) = (&endpoint.config, endpoint.port());
+    if let [address] = config.get_hostaddrs() {
+        return tcp(TcpStream::connect((*address, port)).await?);
+    }
+    match config.get_hosts() {
+        [Host::Tcp(name), ..] => tcp(TcpStream::connect((name.as_str(), port)).await?),
+        #[cfg(unix)]
+        [Host::Unix(directory), ..] => {
+            let socket = directory.join(format!(".s.PGSQL.{port}"));
+            Ok(Box::new(tokio::net::UnixStream::connect(socket).await?))
+        }
+        [] => Err(io::Error::other("the URL names no host")),
+    }
+}
+
+fn tcp(stream: TcpStream) -> io::Result<Box<dyn Stream>> {
+    stream.set_nodelay(true)?;
+    Ok(Box::new(stream))
+}
