@@ -16,6 +16,7 @@ mod promotion;
 mod proxy;
 mod queries;
 mod retries;
+mod rollout;
 mod routing;
 mod schema;
 mod sockets;
