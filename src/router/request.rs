@@ -26,6 +26,7 @@ use std::time::Duration;
 /// [`Error::NoEligibleNode`], [`Error::PoolExhausted`], [`Error::Connect`], [`Error::TimedOut`], [`Error::ShutDown`].
 /// A node that cannot be reached costs one attempt: the next replica is tried, then the primary. The error is that of the
 /// last one. Of a request that was refined also [`Error::NotFreshEnough`], [`Error::InvalidToken`] and [`Error::NoPrimary`].
+/// A read that a [`Rollout`](crate::Rollout) keeps off replicas needs the primary: without one it is [`Error::NoPrimary`].
 ///
 /// # Cancel safety
 ///
