@@ -232,6 +232,7 @@ mod pool;
 mod query;
 mod replay;
 mod retry;
+mod rollout;
 mod router;
 mod status;
 #[cfg(feature = "testing")]
@@ -263,6 +264,7 @@ pub use query::{
     SaveChangesDsl, Statement, Target, WithBind, effect,
 };
 pub use retry::{Retry, RetryBudget};
+pub use rollout::Rollout;
 pub use router::{ReadFn, ReadFuture, ReadRequest, Router, Session, WriteFuture, WriteRequest};
 pub use status::{NodeStatus, Status};
 pub use topology::Fallback;

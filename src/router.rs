@@ -4,6 +4,7 @@ mod change;
 mod checkout;
 mod fresh;
 mod request;
+mod rollout;
 mod run;
 mod session;
 mod waiting;
@@ -13,6 +14,7 @@ pub use request::{ReadFuture, ReadRequest, WriteFuture, WriteRequest};
 pub use run::ReadFn;
 pub use session::Session;
 
+use self::rollout::Choice;
 use crate::config::{Config, NodeConfig, NodeSpec, RouterBuilder};
 use crate::discovery;
 use crate::error::Error;
@@ -60,6 +62,7 @@ pub struct Router {
 struct Shared {
     topology: Arc<Latest>,
     retries: Retries,
+    rollout: Choice,
     commands: mpsc::UnboundedSender<Command>,
     /// The monitor ends when this is dropped.
     stop: watch::Sender<bool>,
@@ -130,7 +133,7 @@ impl Router {
             });
         }
         tokio::spawn(monitor.run(stopped));
-        Self { shared: Arc::new(Shared { topology, retries, commands, stop }) }
+        Self { shared: Arc::new(Shared { topology, retries, rollout: Choice::default(), commands, stop }) }
     }
 
     /// The nodes of this configuration, of which nothing is known yet.
@@ -168,7 +171,7 @@ impl Router {
     ///
     /// A snapshot of memory: it asks nobody and waits for nothing.
     pub fn status(&self) -> Status {
-        Status::of(&self.shared.topology.load())
+        Status::of(&self.shared.topology.load(), self.rollout())
     }
 
     /// Stops the monitor and waits for its end. Every request that waits for a connection, and every later one, fails with

@@ -3,6 +3,7 @@
 use crate::fleet::Role;
 use crate::health::{HealthState, Lag, Reason};
 use crate::observation::Receiver;
+use crate::rollout::Rollout;
 use crate::topology::{Seen, Topology};
 
 /// Every node as the router sees it: see [`Router::status`](crate::Router::status).
@@ -13,6 +14,8 @@ pub struct Status {
     pub nodes: Vec<NodeStatus>,
     /// Why no node takes writes, if none does.
     pub no_primary: Option<String>,
+    /// Which reads may use replicas.
+    pub rollout: Rollout,
 }
 
 /// One node as the router sees it.
@@ -59,10 +62,11 @@ pub struct NodeStatus {
 }
 
 impl Status {
-    pub(crate) fn of(topology: &Topology) -> Self {
+    pub(crate) fn of(topology: &Topology, rollout: Rollout) -> Self {
         Self {
             nodes: topology.nodes().iter().map(|seen| NodeStatus::of(seen, topology)).collect(),
             no_primary: topology.primary().err().map(|why| why.to_string()),
+            rollout,
         }
     }
 }

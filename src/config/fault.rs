@@ -22,6 +22,12 @@ impl ConfigError {
     pub(crate) fn unusable(key: &str, Unusable { problem, wanted }: Unusable) -> Self {
         Self { faults: vec![Fault { key: key.to_owned(), problem: problem.into(), wanted: wanted.into() }] }
     }
+
+    /// The same, of at least one setting.
+    pub(crate) fn all_unusable(faults: Vec<(&str, Unusable)>) -> Self {
+        let faults = faults.into_iter().flat_map(|(key, unusable)| Self::unusable(key, unusable).faults);
+        Self { faults: faults.collect() }
+    }
 }
 
 impl fmt::Display for ConfigError {

@@ -293,6 +293,7 @@ mod tests {
             let shared = Shared {
                 topology: Arc::new(Latest::new(topology)),
                 retries: Retries::new(RetryBudget::default(), Instant::now()),
+                rollout: Default::default(),
                 commands: mpsc::unbounded_channel().0,
                 stop: watch::Sender::new(false),
             };

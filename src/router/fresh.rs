@@ -20,11 +20,12 @@ impl Shared {
     /// A connection to a replica that is known to be fresh enough, without waiting for anything.
     pub(super) fn try_fresh(&self, topology: &Topology, wanted: &Wanted) -> Option<(Arc<Node>, Lease)> {
         let target = match (wanted.after, &topology.history) {
-            _ if wanted.latest => {
+            (after, _) if wanted.latest || wanted.off_replicas && after.is_none() => {
                 let node = &topology.primary().ok()?.node;
                 let lease = node.reads.try_checkout().filter(|lease| !lease.opened().on_standby)?;
                 return Some((Arc::clone(node), lease));
             }
+            _ if wanted.off_replicas => return None,
             (None, _) => None,
             (Some(token), Some(history)) => match history.target(&token).ok()? {
                 Target::At(lsn) => Some(lsn),
@@ -51,6 +52,9 @@ impl Shared {
     ) -> Result<(Arc<Node>, Lease), Error> {
         if wanted.latest {
             return self.on_primary(deadline, |primary| &primary.node.reads).await;
+        }
+        if wanted.off_replicas {
+            return self.read_off_replicas(&wanted, deadline).await;
         }
         let mut wanted = wanted;
         let mut tried: Vec<NodeId> = avoid.into_iter().map(|node| node.id).collect();
@@ -219,6 +223,18 @@ impl Shared {
         let seen = latest.seen(node);
         wanted.within.is_none()
             || seen.is_some_and(|seen| wanted.shown_by(seen, None, Instant::now()).is_some())
+    }
+
+    /// Serves a read that may not use replicas: as if there were none, whatever the policy says.
+    async fn read_off_replicas(
+        &self,
+        wanted: &Wanted,
+        deadline: Deadline,
+    ) -> Result<(Arc<Node>, Lease), Error> {
+        let (node, lease) = self.on_primary(deadline, |primary| &primary.node.reads).await?;
+        self.target(&self.topology.load(), wanted)?;
+        self.until_shown(wanted, &node, deadline).await;
+        Ok((node, lease))
     }
 
     /// Serves a read that no replica is fresh enough for, as the policy has it.

@@ -26,6 +26,7 @@ use std::time::Duration;
 /// [`Error::NoEligibleNode`], [`Error::PoolExhausted`], [`Error::Connect`], [`Error::TimedOut`], [`Error::ShutDown`].
 /// A node that cannot be reached costs one attempt: the next replica is tried, then the primary. The error is that of the
 /// last one. Of a request that was refined also [`Error::NotFreshEnough`], [`Error::InvalidToken`] and [`Error::NoPrimary`].
+/// A read that a [`Rollout`](crate::Rollout) keeps off replicas needs the primary: without one it is [`Error::NoPrimary`].
 ///
 /// # Cancel safety
 ///
@@ -37,6 +38,7 @@ pub struct ReadRequest<'a, F = Eventual> {
     pub(super) wanted: Wanted,
     /// Whose token is followed and moved.
     pub(super) session: Option<&'a Session>,
+    site: Option<&'a str>,
     freshness: PhantomData<fn() -> F>,
 }
 
@@ -60,7 +62,14 @@ pub struct WriteRequest<'a> {
 
 impl<'a> ReadRequest<'a> {
     pub(super) fn new(router: &'a Router) -> Self {
-        Self { router, timeout: None, wanted: Wanted::default(), session: None, freshness: PhantomData }
+        Self {
+            router,
+            timeout: None,
+            wanted: Wanted::default(),
+            session: None,
+            site: None,
+            freshness: PhantomData,
+        }
     }
 
     /// Asks for data that is at least as new as the token's commit: read-your-writes.
@@ -114,9 +123,24 @@ impl<'a, F> ReadRequest<'a, F> {
         self
     }
 
+    /// Names the call site, as in `messages.list`: what a [`Rollout`](crate::Rollout) allows is told by it. Default: none.
+    pub fn site(mut self, site: &'a str) -> Self {
+        self.site = Some(site);
+        self
+    }
+
+    /// The same, with the rollout's decision on it. To ask twice would draw twice.
+    pub(super) fn decided(mut self) -> Self {
+        // On the primary anyway.
+        if !self.wanted.latest {
+            self.wanted.off_replicas = !self.router.shared.rollout.permits(self.site, self.session);
+        }
+        self
+    }
+
     fn turn<G>(self) -> ReadRequest<'a, G> {
-        let Self { router, timeout, wanted, session, .. } = self;
-        ReadRequest { router, timeout, wanted, session, freshness: PhantomData }
+        let Self { router, timeout, wanted, session, site, .. } = self;
+        ReadRequest { router, timeout, wanted, session, site, freshness: PhantomData }
     }
 
     pub(super) fn deadline(&self, topology: &Topology) -> Deadline {
@@ -219,6 +243,7 @@ impl<F: Freshness> Future for ReadFuture<'_, F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Progress::Asked(request) = self.0 {
+            let request = request.decided();
             let shared = &*request.router.shared;
             let topology = shared.topology.load();
             let known = request.known();

@@ -29,11 +29,12 @@ impl<T: Freshness> ReadRequest<'_, T> {
         for<'r> F: AsyncFn(&'r mut ReadConn<T>) -> Result<R, E> + ReadFn<&'r mut ReadConn<T>, Result<R, E>>,
         E: From<Error> + Retry,
     {
+        let request = self.decided();
         let shared = &*self.router.shared;
         let mut topology = shared.topology.load_full();
         let deadline = self.deadline(&topology);
         shared.retries.count_read();
-        let wanted = self.resolved(deadline).await;
+        let wanted = request.resolved(deadline).await;
         let mut lost: Option<Arc<Node>> = None;
         loop {
             let (node, lease) = if wanted.is_nothing() {

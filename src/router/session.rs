@@ -55,6 +55,8 @@ struct State {
     token: Option<CausalToken>,
     /// The same, but for what was only read.
     of_writes: Option<CausalToken>,
+    /// Whether it is within the share of a rollout.
+    draw: Option<u64>,
     /// What was used since, of which it is not known how far it had come.
     uses: Vec<Use>,
 }
@@ -193,6 +195,11 @@ impl Session {
     pub(crate) fn known(&self) -> Option<Option<CausalToken>> {
         let state = self.state();
         state.uses.is_empty().then_some(state.token)
+    }
+
+    /// The session's draw, once for all of its reads.
+    pub(super) fn draw(&self, draw: impl FnOnce() -> u64) -> u64 {
+        *self.state().draw.get_or_insert_with(draw)
     }
 
     /// The session gets a handle to this node, which has to keep what this returns.

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 pub(super) struct Wanted {
     /// On the primary.
     pub(super) latest: bool,
+    /// Not on a replica: it is not among the reads that may.
+    pub(super) off_replicas: bool,
     /// Not before this commit.
     pub(super) after: Option<CausalToken>,
     /// Not older than this.
@@ -30,7 +32,7 @@ pub(super) struct Sample {
 impl Wanted {
     /// Any healthy node will do.
     pub(super) fn is_nothing(&self) -> bool {
-        !self.latest && self.after.is_none() && self.within.is_none()
+        !self.latest && !self.off_replicas && self.after.is_none() && self.within.is_none()
     }
 
     /// Until when a replica can be waited for.

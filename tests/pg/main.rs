@@ -17,6 +17,7 @@ mod promotion;
 mod proxy;
 mod queries;
 mod retries;
+mod rollout;
 mod routing;
 mod schema;
 mod sockets;
