@@ -21,8 +21,8 @@ use tokio_postgres::config::{Config, Host};
 /// `Debug` shows no password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
-    /// Says nothing of TLS.
-    config: Config,
+    /// Says nothing of TLS, nor of a password that comes from elsewhere: see [`login`](Self::login).
+    pub(crate) config: Config,
     tls: Tls,
     password: Password,
     /// TLS hooks exist for TCP alone, and so does the tap.
@@ -68,7 +68,7 @@ impl Endpoint {
     }
 
     /// What tokio-postgres needs for a new connection, the password of this moment included.
-    pub(crate) async fn config(&self) -> Result<Config, PasswordError> {
+    pub(crate) async fn login(&self) -> Result<Config, PasswordError> {
         let mut config = self.config.clone();
         let user = config.get_user().unwrap_or_default().to_owned();
         let place = self.host();

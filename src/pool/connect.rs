@@ -120,7 +120,7 @@ impl Endpoint {
     }
 
     async fn session(&self, access: Access, application: &str) -> Result<Config, ConnectError> {
-        let mut config = self.config().await?;
+        let mut config = self.login().await?;
         if config.get_application_name().is_none() {
             config.application_name(application);
         }

@@ -50,7 +50,7 @@ impl Backend {
         endpoint: &Endpoint,
     ) -> Result<(Self, Greeting), Box<dyn std::error::Error + Send + Sync>> {
         let mut stream = dial(endpoint).await?;
-        let mut config = endpoint.config.clone();
+        let mut config = endpoint.login().await?;
         if config.get_application_name().is_none() {
             config.application_name("diesel-replicas test");
         }
