@@ -21,7 +21,7 @@ pub use node::NodeConfig;
 pub(crate) use node::{NodeSpec, parse_url};
 
 use crate::{
-    balance::LoadBalancing, discovery::Discovery, health::HealthPolicy, retry::RetryBudget,
+    balance::LoadBalancing, discovery::Discovery, health::HealthPolicy, retry::RetryBudget, rollout::Rollout,
     topology::Fallback,
 };
 use std::{sync::Arc, time::Duration};
@@ -35,6 +35,8 @@ pub struct Config {
     /// Kept also when they are not enabled.
     pub(crate) replicas: Vec<NodeSpec>,
     pub(crate) read_replicas_enabled: bool,
+    pub(crate) rollout: Rollout,
+    pub(crate) service: Option<Arc<str>>,
     /// Kept also when replicas are not enabled.
     pub(crate) discovery: Vec<Arc<dyn Discovery>>,
     pub(crate) discovery_interval: Duration,

@@ -264,8 +264,8 @@ pub use query::{
     SaveChangesDsl, Statement, Target, WithBind, effect,
 };
 pub use retry::{Retry, RetryBudget};
-pub use rollout::Rollout;
-pub use router::{ReadFn, ReadFuture, ReadRequest, Router, Session, WriteFuture, WriteRequest};
+pub use rollout::{Rollout, ShadowStatus};
+pub use router::{ReadFn, ReadFuture, ReadRequest, Reading, Router, Session, WriteFuture, WriteRequest};
 pub use status::{NodeStatus, Status};
 pub use topology::Fallback;
 

@@ -2,7 +2,12 @@
 //!
 //! The decision is pure: it takes the setting, the read's call site and a draw.
 
-use crate::config::{ConfigError, Unusable};
+mod shadow;
+
+pub use shadow::ShadowStatus;
+pub(crate) use shadow::{Outcome, Shadows};
+
+use crate::config::Unusable;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,14 +38,18 @@ const WHOLE: f64 = 18_446_744_073_709_551_616.0;
 pub struct Rollout {
     /// The share of reads that may use replicas, of those whose call site is allowed. From 0 to 100; default: 100.
     pub percent: f64,
-    /// The call sites whose reads may use replicas: `messages.list`, or all that begin alike, `messages.*`. A read that
-    /// [names no site](crate::ReadRequest::site) is none of them. Default: empty, which allows all reads.
+    /// The call sites whose reads may use replicas: `messages.list`, or all that begin alike, `messages.*`, or all of a
+    /// [service](crate::RouterBuilder::service), `service:chat`. A read that [names no site](crate::ReadRequest::site) is none of
+    /// them. Default: empty, which allows all reads.
     pub allow: BTreeSet<String>,
+    /// The share of [shadowed reads](crate::Router::with_shadowed_read) that the primary served and that run on a replica as well.
+    /// From 0 to 100; default: 0.
+    pub shadow_percent: f64,
 }
 
 impl Default for Rollout {
     fn default() -> Self {
-        Self { percent: 100.0, allow: BTreeSet::new() }
+        Self { percent: 100.0, allow: BTreeSet::new(), shadow_percent: 0.0 }
     }
 }
 
@@ -57,40 +66,69 @@ impl Rollout {
         self
     }
 
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
-        let percent = (!(0.0..=100.0).contains(&self.percent))
-            .then(|| ("rollout.percent", Unusable::new("not a percentage", "a number from 0 to 100")));
-        let sites = self.allow.iter().any(|entry| !is_entry(entry)).then(|| {
-            let wanted = "call sites as in `messages.list`, or `messages.*` for all that begin alike";
-            ("rollout.allow", Unusable::new("an entry that names no call site", wanted))
-        });
-        let faults: Vec<_> = percent.into_iter().chain(sites).collect();
-        if faults.is_empty() { Ok(()) } else { Err(ConfigError::all_unusable(faults)) }
+    /// Sets the [share](Self::shadow_percent) of shadowed reads that run on a replica as well.
+    pub fn shadow_percent(mut self, percent: f64) -> Self {
+        self.shadow_percent = percent;
+        self
     }
 
-    /// Whether reads of this call site may use replicas, if the share allows.
-    pub(crate) fn allows(&self, site: Option<&str>) -> bool {
-        let matches = |entry: &String| {
-            site.is_some_and(|site| match entry.strip_suffix('*') {
+    /// What is wrong with it, by the name of what it is wrong with.
+    pub(crate) fn faults(&self) -> impl Iterator<Item = (&'static str, Unusable)> {
+        let share = |name, percent: f64| {
+            let is_one = (0.0..=100.0).contains(&percent);
+            (!is_one).then(|| (name, Unusable::new("is not a percentage", "a number from 0 to 100")))
+        };
+        let sites = self.allow.iter().any(|entry| !is_entry(entry)).then(|| {
+            let wanted =
+                "call sites as in `messages.list`, `messages.*` for all that begin alike, and `service:chat`";
+            ("allow", Unusable::new("has an entry that names no call site", wanted))
+        });
+        let percent = share("percent", self.percent);
+        percent.into_iter().chain(sites).chain(share("shadow_percent", self.shadow_percent))
+    }
+
+    /// Whether reads of this call site, in this service, may use replicas, if the share allows.
+    pub(crate) fn allows(&self, site: Option<&str>, service: Option<&str>) -> bool {
+        let matches = |entry: &String| match entry.strip_prefix(SERVICE) {
+            Some(name) => service == Some(name),
+            None => site.is_some_and(|site| match entry.strip_suffix('*') {
                 Some(prefix) => site.starts_with(prefix),
                 None => site == entry,
-            })
+            }),
         };
         self.allow.is_empty() || self.allow.iter().any(matches)
     }
 
     /// Whether a draw is within the share. One that is within stays so when the share grows.
     pub(crate) fn admits(&self, draw: u64) -> bool {
-        // The conversion saturates.
-        self.percent >= 100.0 || draw < (self.percent / 100.0 * WHOLE) as u64
+        is_within(draw, self.percent)
+    }
+
+    /// The same for a read that is to run on a replica as well.
+    pub(crate) fn shadows(&self, draw: u64) -> bool {
+        is_within(draw, self.shadow_percent)
     }
 }
 
-/// Letters, digits, `-`, `_`, `.` and `/`, with one `*` at the end at most.
+fn is_within(draw: u64, percent: f64) -> bool {
+    // The conversion saturates.
+    percent >= 100.0 || draw < (percent / 100.0 * WHOLE) as u64
+}
+
+/// What stands before the name of a service.
+const SERVICE: &str = "service:";
+
+/// A call site, or its beginning and `*`, or a service.
 fn is_entry(entry: &str) -> bool {
-    let prefix = entry.strip_suffix('*').unwrap_or(entry);
-    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-    !entry.is_empty() && prefix.chars().all(is_part)
+    match entry.strip_prefix(SERVICE) {
+        Some(name) => is_name(name),
+        None => entry == "*" || is_name(entry.strip_suffix('*').unwrap_or(entry)),
+    }
+}
+
+/// Letters, digits, `-`, `_`, `.` and `/`.
+pub(crate) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c: char| c.is_ascii_alphanumeric() || "-_./".contains(c))
 }
 
 /// Numbers that fall evenly over all of `u64`, however few of them are taken: multiples of the golden ratio. Unlike a fixed
@@ -144,7 +182,7 @@ mod tests {
 
     #[test]
     fn an_empty_list_allows_all_and_another_one_what_it_names() {
-        assert!(Rollout::default().allows(None) && Rollout::default().allows(Some("rooms.list")));
+        assert!(Rollout::default().allows(None, None) && Rollout::default().allows(Some("rooms.list"), None));
         let rollout = Rollout::default().allow(["messages.list", "rooms.*"]);
         for (site, allowed) in [
             (None, false),
@@ -154,22 +192,32 @@ mod tests {
             (Some("rooms.list"), true),
             (Some("roomsize"), false),
         ] {
-            assert_eq!(rollout.allows(site), allowed, "{site:?}");
+            assert_eq!(rollout.allows(site, Some("messages.list")), allowed, "{site:?}");
+        }
+        let of_service = Rollout::default().allow(["service:chat", "rooms.list"]);
+        for (site, service, allowed) in [
+            (None, Some("chat"), true),
+            (Some("users.list"), Some("chat"), true),
+            (Some("rooms.list"), Some("mail"), true),
+            (Some("users.list"), Some("mail"), false),
+            (Some("service:chat"), None, false),
+            (None, None, false),
+        ] {
+            assert_eq!(of_service.allows(site, service), allowed, "{site:?} in {service:?}");
         }
     }
 
     #[test]
     fn all_faults_are_told_at_once_and_no_value_is_repeated() {
+        let faults = |rollout: Rollout| rollout.faults().map(|(of, _)| of).collect::<Vec<_>>();
         for percent in [-1.0, 100.1, f64::NAN, f64::INFINITY] {
-            let error =
-                Rollout::default().percent(percent).allow(["pass word"]).check().expect_err("two faults");
-            let keys: Vec<_> = error.faults().iter().map(|fault| fault.key()).collect();
-            assert_eq!(keys, ["rollout.percent", "rollout.allow"]);
-            assert!(!error.to_string().contains("pass word"), "{error}");
+            let rollout = Rollout::default().percent(percent).shadow_percent(percent).allow(["pass word"]);
+            assert!(rollout.faults().all(|(_, unusable)| !format!("{unusable:?}").contains("pass word")));
+            assert_eq!(faults(rollout), ["percent", "allow", "shadow_percent"]);
         }
-        for entry in ["", "a*b", "**"] {
-            assert!(Rollout::default().allow([entry]).check().is_err(), "{entry}");
+        for entry in ["", "a*b", "**", "service:", "service:*", "services:a"] {
+            assert_eq!(faults(Rollout::default().allow([entry])), ["allow"], "{entry}");
         }
-        assert_eq!(Rollout::default().percent(0.0).allow(["a.b", "c-d/*", "*"]).check(), Ok(()));
+        assert!(faults(Rollout::default().percent(0.0).allow(["a.b", "c-d/*", "*", "service:a"])).is_empty());
     }
 }

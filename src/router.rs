@@ -7,14 +7,16 @@ mod request;
 mod rollout;
 mod run;
 mod session;
+mod shadow;
 mod waiting;
 mod wanted;
 
 pub use request::{ReadFuture, ReadRequest, WriteFuture, WriteRequest};
 pub use run::ReadFn;
 pub use session::Session;
+pub use shadow::Reading;
 
-use self::rollout::Choice;
+use self::rollout::{Choice, InForce};
 use crate::config::{Config, NodeConfig, NodeSpec, RouterBuilder};
 use crate::discovery;
 use crate::error::Error;
@@ -112,6 +114,7 @@ impl Router {
     pub fn new(config: Config) -> Self {
         let alarm = Arc::new(Notify::new());
         let (sources, every) = (config.discovery.clone(), config.discovery_interval);
+        let rollout = Choice::new(InForce::of(&config));
         let topology = Arc::new(Latest::new(Self::unproven(config, &alarm)));
         let retries = Retries::new(topology.load().settings.retry_budget, Instant::now());
         let (commands, told) = mpsc::unbounded_channel();
@@ -133,7 +136,7 @@ impl Router {
             });
         }
         tokio::spawn(monitor.run(stopped));
-        Self { shared: Arc::new(Shared { topology, retries, rollout: Choice::default(), commands, stop }) }
+        Self { shared: Arc::new(Shared { topology, retries, rollout, commands, stop }) }
     }
 
     /// The nodes of this configuration, of which nothing is known yet.
@@ -171,7 +174,7 @@ impl Router {
     ///
     /// A snapshot of memory: it asks nobody and waits for nothing.
     pub fn status(&self) -> Status {
-        Status::of(&self.shared.topology.load(), self.rollout())
+        Status::of(&self.shared.topology.load(), self.rollout(), self.shared.rollout.shadows.status())
     }
 
     /// Stops the monitor and waits for its end. Every request that waits for a connection, and every later one, fails with
@@ -229,6 +232,8 @@ pub(crate) fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
         primary,
         replicas,
         read_replicas_enabled,
+        rollout: _,
+        service: _,
         discovery: _,
         discovery_interval: _,
         pool_size,

@@ -3,7 +3,7 @@
 use crate::fleet::Role;
 use crate::health::{HealthState, Lag, Reason};
 use crate::observation::Receiver;
-use crate::rollout::Rollout;
+use crate::rollout::{Rollout, ShadowStatus};
 use crate::topology::{Seen, Topology};
 
 /// Every node as the router sees it: see [`Router::status`](crate::Router::status).
@@ -16,6 +16,8 @@ pub struct Status {
     pub no_primary: Option<String>,
     /// Which reads may use replicas.
     pub rollout: Rollout,
+    /// What has come of reads that ran on a replica beside the primary.
+    pub shadow: ShadowStatus,
 }
 
 /// One node as the router sees it.
@@ -62,11 +64,12 @@ pub struct NodeStatus {
 }
 
 impl Status {
-    pub(crate) fn of(topology: &Topology, rollout: Rollout) -> Self {
+    pub(crate) fn of(topology: &Topology, rollout: Rollout, shadow: ShadowStatus) -> Self {
         Self {
             nodes: topology.nodes().iter().map(|seen| NodeStatus::of(seen, topology)).collect(),
             no_primary: topology.primary().err().map(|why| why.to_string()),
             rollout,
+            shadow,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     endpoint::PasswordProvider,
     health::{Ejection, HealthPolicy, UnverifiedLag},
     retry::RetryBudget,
+    rollout::Rollout,
     topology::Fallback,
 };
 use std::{sync::Arc, time::Duration};
@@ -40,6 +41,8 @@ pub struct RouterBuilder {
     pub(super) primary: Option<NodeConfig>,
     pub(super) replicas: Vec<NodeConfig>,
     pub(super) read_replicas_enabled: bool,
+    pub(super) rollout: Rollout,
+    pub(super) service: Option<String>,
     pub(super) discovery: Vec<Arc<dyn Discovery>>,
     pub(super) discovery_interval: Duration,
     pub(super) pool_size: u32,
@@ -76,6 +79,8 @@ impl Default for RouterBuilder {
             primary: None,
             replicas: vec![],
             read_replicas_enabled: true,
+            rollout: Rollout::default(),
+            service: None,
             discovery: vec![],
             discovery_interval: Duration::from_secs(30),
             pool_size: 10,
@@ -130,6 +135,32 @@ impl RouterBuilder {
     /// is no.)
     pub fn read_replicas_enabled(mut self, enabled: bool) -> Self {
         self.read_replicas_enabled = enabled;
+        self
+    }
+
+    /// The share of reads that may use replicas, of those whose call site is [allowed](Self::read_replicas_allow): see
+    /// [`Rollout::percent`]. [`Router::set_rollout`](crate::Router::set_rollout) changes it while the router runs. Default: 100.
+    pub fn read_replicas_percent(mut self, percent: f64) -> Self {
+        self.rollout.percent = percent;
+        self
+    }
+
+    /// The call sites whose reads may use replicas: see [`Rollout::allow`]. Default: none in particular, which allows all.
+    pub fn read_replicas_allow<S: Into<String>>(mut self, sites: impl IntoIterator<Item = S>) -> Self {
+        self.rollout = self.rollout.allow(sites);
+        self
+    }
+
+    /// The share of shadowed reads that run on a replica as well: see [`Rollout::shadow_percent`]. Default: 0.
+    pub fn shadow_percent(mut self, percent: f64) -> Self {
+        self.rollout.shadow_percent = percent;
+        self
+    }
+
+    /// What the service is called that the router is part of, for entries like `service:chat` in the list of
+    /// [call sites](Self::read_replicas_allow). Letters, digits, `-`, `_`, `.` and `/`. Default: none.
+    pub fn service(mut self, name: impl Into<String>) -> Self {
+        self.service = Some(name.into());
         self
     }
 

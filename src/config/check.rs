@@ -8,6 +8,7 @@ use super::{
 use crate::{
     health::{Ejection, HealthPolicy, LagBytes},
     lsn::WalBytes,
+    rollout::is_name,
 };
 use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
@@ -23,6 +24,8 @@ impl RouterBuilder {
             primary,
             replicas,
             read_replicas_enabled,
+            rollout,
+            service,
             discovery,
             discovery_interval,
             pool_size,
@@ -65,6 +68,16 @@ impl RouterBuilder {
             replicas_listed.extend(check(node, &|part| Key::Replica(i, part), &mut faults));
         }
         let replicas = replicas_listed;
+        for (of, unusable) in rollout.faults() {
+            faults.add_unusable(Key::RolloutPart(of), unusable);
+        }
+        if service.as_deref().is_some_and(|name| !is_name(name)) {
+            faults.add(
+                Key::Service,
+                "is not the name of a service",
+                "letters, digits, `-`, `_`, `.` and `/`",
+            );
+        }
         check_duration(Key::DiscoveryInterval, discovery_interval, 100 * MILLI..=DAY, &mut faults);
 
         if pool_size == 0 {
@@ -105,6 +118,8 @@ impl RouterBuilder {
             primary,
             replicas,
             read_replicas_enabled,
+            rollout,
+            service: service.map(Into::into),
             discovery,
             discovery_interval,
             pool_size,

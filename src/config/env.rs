@@ -177,6 +177,7 @@ mod tests {
         health::{Ejection, LagBytes, UnverifiedLag},
         lsn::WalBytes,
         retry::RetryBudget,
+        rollout::Rollout,
         topology::Fallback,
     };
     use proptest::prelude::*;
@@ -209,6 +210,10 @@ mod tests {
             ("DB_READ_REPLICA_URLS", "postgres://app@a/chat?node_name=x&node_pool_size=7, postgres://app@b:5433/chat?node_weight=3"),
             ("DB_READ_REPLICAS_ENABLED", "true"),
             ("DB_REPLICA_LAG_THRESHOLD", "200ms"),
+            ("DB_READ_REPLICAS_PERCENT", "12.5"),
+            ("DB_READ_REPLICAS_ALLOW", "rooms.list, messages.*,service:chat"),
+            ("DB_SHADOW_PERCENT", "2"),
+            ("DB_SERVICE", "chat"),
             ("DB_LOAD_BALANCING", "least_connections"),
             ("DB_READ_FALLBACK", "fail"),
             ("DB_POOL_SIZE", " 3 "),
@@ -247,6 +252,8 @@ mod tests {
             config.replicas.iter().map(|node| (&*node.name, node.weight, node.pool_size)).collect();
         assert_eq!(replicas, [("x", 1, Some(7)), ("b:5433", 3, None)]);
         assert!(config.read_replicas_enabled);
+        let rollout = Rollout::default().percent(12.5).allow(["rooms.list", "messages.*", "service:chat"]);
+        assert_eq!((config.rollout, config.service.as_deref()), (rollout.shadow_percent(2.0), Some("chat")));
         assert_eq!((config.health.lag_threshold, config.health.lag_recovery), (ms(200), ms(17)));
         let (threshold, recovery) = (WalBytes::new(1024), WalBytes::new(8));
         assert_eq!(config.health.lag_bytes, Some(LagBytes { threshold, recovery }));
@@ -349,7 +356,7 @@ mod tests {
         let setters =
             include_str!("builder.rs").lines().filter_map(|line| line.trim().strip_prefix("pub fn "));
         let setters =
-            setters.filter(|line| line.contains("self, ")).filter_map(|line| line.split('(').next());
+            setters.filter(|line| line.contains("self, ")).filter_map(|line| line.split(['(', '<']).next());
         let table: Vec<_> = rows(DOCUMENTED, |name| is_variable(name) || name == "none").concat();
         let mut known = 0;
         for setter in setters {
@@ -525,6 +532,10 @@ mod tests {
             ("DB_PROBE_TIMEOUT_MS", "600000"),
             ("DB_UNVERIFIED_LAG", "trust"),
             ("DB_ZONE", "postgres://app:hunter2@b/chat"),
+            ("DB_READ_REPLICAS_PERCENT", "101"),
+            ("DB_READ_REPLICAS_ALLOW", "a,hunter2 b"),
+            ("DB_SHADOW_PERCENT", "hunter2"),
+            ("DB_SERVICE", "hunter2:b"),
         ]);
         let by_key = |key: &str| {
             let found: Vec<_> = lines.iter().filter(|line| line.starts_with(&format!("{key}: "))).collect();
@@ -547,6 +558,13 @@ mod tests {
                 "names no load balancing; wanted: one of round_robin, random, least_connections, weighted, peak_ewma",
             ),
             ("DB_READ_FALLBACK", "names no fallback; wanted: one of primary, least_lagged, fail"),
+            ("DB_READ_REPLICAS_PERCENT", "is not a percentage; wanted: a number from 0 to 100"),
+            (
+                "DB_READ_REPLICAS_ALLOW",
+                "has an entry that names no call site; wanted: call sites as in `messages.list`, `messages.*` for all that begin alike, and `service:chat`",
+            ),
+            ("DB_SHADOW_PERCENT", "is not a number that can be used; wanted: a number from 0 to 100"),
+            ("DB_SERVICE", "is not the name of a service; wanted: letters, digits, `-`, `_`, `.` and `/`"),
             ("DB_UNVERIFIED_LAG", "names no policy; wanted: one of keep, exclude, serve"),
             ("DB_ZONE", "is not the name of a zone; wanted: letters, digits, `-`, `_` and `.`"),
             ("DB_POOL_SIZE", "is not a number that can be used; wanted: a whole number of connections"),
@@ -563,7 +581,7 @@ mod tests {
         ] {
             assert_eq!(by_key(key), format!("{key}: {rest}"));
         }
-        assert_eq!(lines.len(), 13, "{lines:#?}");
+        assert_eq!(lines.len(), 17, "{lines:#?}");
     }
 
     /// Where a secret may stand.
@@ -597,7 +615,10 @@ mod tests {
             let vars: Vec<_> = names
                 .zip(&wrappings)
                 // A zone is there to be shown; only what cannot be one is not.
-                .filter(|(name, wrapping)| name != "DB_ZONE" || **wrapping != Some("{}"))
+                .filter(|(name, wrapping)| {
+                    let shown = ["DB_ZONE", "DB_SERVICE", "DB_READ_REPLICAS_ALLOW"].contains(&name.as_str());
+                    !shown || **wrapping != Some("{}")
+                })
                 .filter_map(|(name, wrapping)| Some((name, wrapping.as_ref()?.replace("{}", "hunter2"))))
                 .collect();
             let text = match read(vars.iter().map(|(name, value)| (name.as_str(), value.as_str()))) {

@@ -24,8 +24,8 @@ impl ConfigError {
     }
 
     /// The same, of at least one setting.
-    pub(crate) fn all_unusable(faults: Vec<(&str, Unusable)>) -> Self {
-        let faults = faults.into_iter().flat_map(|(key, unusable)| Self::unusable(key, unusable).faults);
+    pub(crate) fn all_unusable(faults: Vec<(String, Unusable)>) -> Self {
+        let faults = faults.into_iter().flat_map(|(key, unusable)| Self::unusable(&key, unusable).faults);
         Self { faults: faults.collect() }
     }
 }
@@ -87,6 +87,9 @@ pub(super) enum Key {
     /// A replica on its own.
     Added(Part),
     ReadReplicasEnabled,
+    /// By what of it.
+    RolloutPart(&'static str),
+    Service,
     Discovery,
     DiscoveryInterval,
     PoolSize,
@@ -144,9 +147,12 @@ impl Key {
             Self::Replica(i, of) => return format!("replica[{i}].{}", of.name()),
             Self::Added(of) => return format!("replica.{}", of.name()),
             Self::EjectionPart(of) => return format!("ejection.{of}"),
+            Self::RolloutPart("shadow_percent") => return "shadow_percent".to_owned(),
+            Self::RolloutPart(of) => return format!("read_replicas_{of}"),
             Self::RetryBudgetPart(of) => return format!("retry_budget.{of}"),
             Self::Replicas => "replica",
             Self::ReadReplicasEnabled => "read_replicas_enabled",
+            Self::Service => "service",
             Self::Discovery => "discover",
             Self::DiscoveryInterval => "discovery_interval",
             Self::PoolSize => "pool_size",

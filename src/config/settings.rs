@@ -73,7 +73,7 @@ impl Setting {
 }
 
 /// In the order of the documentation.
-pub(super) const SETTINGS: [Setting; 33] = [
+pub(super) const SETTINGS: [Setting; 37] = [
     Setting {
         name: "replica_dns",
         variable: "READ_REPLICA_DNS",
@@ -93,6 +93,36 @@ pub(super) const SETTINGS: [Setting; 33] = [
         variable: "READ_REPLICAS_ENABLED",
         key: Key::ReadReplicasEnabled,
         set: Set::Text(|builder, text| flag(text).map(|enabled| builder.read_replicas_enabled = enabled)),
+    },
+    Setting {
+        name: "read_replicas_percent",
+        variable: "READ_REPLICAS_PERCENT",
+        key: Key::RolloutPart("percent"),
+        set: Set::Text(|builder, text| percent(text).map(|share| builder.rollout.percent = share)),
+    },
+    Setting {
+        name: "read_replicas_allow",
+        variable: "READ_REPLICAS_ALLOW",
+        key: Key::RolloutPart("allow"),
+        set: Set::Text(|builder, text| {
+            builder.rollout.allow = text.split(',').map(|site| site.trim().to_owned()).collect();
+            Ok(())
+        }),
+    },
+    Setting {
+        name: "shadow_percent",
+        variable: "SHADOW_PERCENT",
+        key: Key::RolloutPart("shadow_percent"),
+        set: Set::Text(|builder, text| percent(text).map(|share| builder.rollout.shadow_percent = share)),
+    },
+    Setting {
+        name: "service",
+        variable: "SERVICE",
+        key: Key::Service,
+        set: Set::Text(|builder, name| {
+            builder.service = Some(name.to_owned());
+            Ok(())
+        }),
     },
     Setting {
         name: "lag_threshold",
@@ -336,6 +366,12 @@ fn number<N: FromStr>(text: &str, of: &str) -> Result<N, Unusable> {
 }
 
 /// The range is checked with the rest.
+fn percent(text: &str) -> Result<f64, Unusable> {
+    let unusable = |_| Unusable::new("is not a number that can be used", "a number from 0 to 100");
+    text.parse().map_err(unusable)
+}
+
+/// The same.
 fn share(text: &str) -> Result<f64, Unusable> {
     let unusable = |_| Unusable::new("is not a number that can be used", "a number from 0 to 1");
     text.parse().map_err(unusable)

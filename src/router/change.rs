@@ -1,5 +1,6 @@
 //! Changes of the nodes and the settings while the service runs.
 
+use super::rollout::InForce;
 use super::{Router, parts};
 use crate::config::{Config, NodeConfig};
 use crate::error::Error;
@@ -70,9 +71,12 @@ impl Router {
     ///
     /// Once it has been polled, the configuration may be in place although the call was dropped.
     pub async fn reload(&self, config: Config) -> Result<(), Error> {
+        let rollout = InForce::of(&config);
         let (nodes, settings) = parts(config);
         let settings = Arc::new(settings);
-        self.tell(|reply| Command::Reload { nodes, settings, reply }).await
+        self.tell(|reply| Command::Reload { nodes, settings, reply }).await?;
+        self.shared.rollout.set(rollout);
+        Ok(())
     }
 
     async fn tell<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {

@@ -259,6 +259,7 @@ pub(super) fn each_node(topology: &Topology) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::Router;
+    use super::super::rollout::{Choice, InForce};
     use super::*;
     use crate::config::NodeConfig;
     use crate::fleet::Service;
@@ -293,7 +294,7 @@ mod tests {
             let shared = Shared {
                 topology: Arc::new(Latest::new(topology)),
                 retries: Retries::new(RetryBudget::default(), Instant::now()),
-                rollout: Default::default(),
+                rollout: Choice::new(InForce::default()),
                 commands: mpsc::unbounded_channel().0,
                 stop: watch::Sender::new(false),
             };

@@ -127,7 +127,7 @@ impl Shared {
 
     /// A token of all that has been committed, whose position the primary is asked for: for one without a position, which all may
     /// have who come with one. Not from a server that never told.
-    async fn token_of_now(&self, topology: &Topology, until: Instant) -> Option<CausalToken> {
+    pub(super) async fn token_of_now(&self, topology: &Topology, until: Instant) -> Option<CausalToken> {
         let History { system, timeline, .. } = topology.history.filter(|_| topology.serving() > 0)?;
         let replay = &topology.primary().ok()?.node.replay;
         replay.latest()?;

@@ -38,7 +38,7 @@ pub struct ReadRequest<'a, F = Eventual> {
     pub(super) wanted: Wanted,
     /// Whose token is followed and moved.
     pub(super) session: Option<&'a Session>,
-    site: Option<&'a str>,
+    pub(super) site: Option<&'a str>,
     freshness: PhantomData<fn() -> F>,
 }
 

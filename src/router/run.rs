@@ -29,6 +29,15 @@ impl<T: Freshness> ReadRequest<'_, T> {
         for<'r> F: AsyncFn(&'r mut ReadConn<T>) -> Result<R, E> + ReadFn<&'r mut ReadConn<T>, Result<R, E>>,
         E: From<Error> + Retry,
     {
+        self.run_seen(read, &mut None).await
+    }
+
+    /// The same; tells which node served it in the end.
+    pub(super) async fn run_seen<R, E, F>(self, read: F, served: &mut Option<Arc<Node>>) -> Result<R, E>
+    where
+        for<'r> F: AsyncFn(&'r mut ReadConn<T>) -> Result<R, E> + ReadFn<&'r mut ReadConn<T>, Result<R, E>>,
+        E: From<Error> + Retry,
+    {
         let request = self.decided();
         let shared = &*self.router.shared;
         let mut topology = shared.topology.load_full();
@@ -47,6 +56,7 @@ impl<T: Freshness> ReadRequest<'_, T> {
                 }
             };
             let mut conn = ReadConn::new(lease, self.uses(&node, &shared.topology.load()));
+            *served = Some(Arc::clone(&node));
             let (result, retryable) = tokio::select! {
                 biased;
                 // Boxed, so that the whole call is `Send` also where the error is a trait object.
