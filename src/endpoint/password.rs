@@ -10,7 +10,9 @@ use tokio_postgres::config::Config;
 /// Gives the password for each new connection: one that is rotated, a token that expires, a secret that is kept elsewhere.
 ///
 /// It is asked for every connection that is opened, by the pools, the monitor and whoever waits for a replica, so what is dear
-/// to get it should keep for a while. Connections that are open live on when the password changes. Its `Debug` should show no secret.
+/// to get it should keep for a while: a probe counts the wait for it, and a node whose probes take longer than the
+/// [probe timeout](crate::RouterBuilder::probe_timeout) is unreachable. Connections that are open live on when the password
+/// changes. Its `Debug` should show no secret.
 ///
 /// # Example
 ///

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_postgres::config::{Config, SslMode, SslNegotiation};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Connection, NoTls, Socket};
 
 /// What a session is for.
@@ -54,7 +54,13 @@ pub(crate) enum ConnectError {
     #[error("the session could not be set up")]
     Setup(#[source] diesel::ConnectionError),
     #[error(
-        "the session is not read-only: what stands before the server ignores the start-up parameter `options`"
+        "what stands before the server refuses the start-up parameter `options`, which makes sessions for reads read-only: PgBouncer \
+         takes it from version 1.20 on, with `track_extra_parameters = default_transaction_read_only`"
+    )]
+    OptionsRefused(#[source] tokio_postgres::Error),
+    #[error(
+        "the session is not read-only: what stands before the server ignores the start-up parameter `options`, as PgBouncer does \
+         where its `ignore_startup_parameters` names it"
     )]
     Writable,
     #[error("no answer within {}", crate::error::Millis(*.0))]
@@ -62,6 +68,15 @@ pub(crate) enum ConnectError {
 }
 
 impl ConnectError {
+    fn of(error: tokio_postgres::Error) -> Self {
+        let refused = |error: &DbError| error.message().ends_with("startup parameter: options");
+        if error.as_db_error().is_some_and(refused) {
+            Self::OptionsRefused(error)
+        } else {
+            Self::Server(error)
+        }
+    }
+
     /// The server has as many clients as it takes, or as its settings allow this role or database.
     pub(super) fn is_saturation(&self) -> bool {
         matches!(self, Self::Server(error) if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
@@ -86,7 +101,7 @@ impl Endpoint {
             let dialed = Instant::now();
             let mut config = self.session(access, "diesel-replicas").await?;
             if !self.tcp {
-                let (client, connection) = config.connect(NoTls).await.map_err(ConnectError::Server)?;
+                let (client, connection) = config.connect(NoTls).await.map_err(ConnectError::of)?;
                 check(access, &connection)?;
                 let opened = Opened::now(dialed, &connection);
                 let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
@@ -98,7 +113,7 @@ impl Endpoint {
             config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
             let wire = Wire::new(Arc::clone(record));
             let tap = PlainTap(Arc::clone(&wire));
-            let (client, connection) = config.connect(tap).await.map_err(ConnectError::Server)?;
+            let (client, connection) = config.connect(tap).await.map_err(ConnectError::of)?;
             check(access, &connection)?;
             let opened = Opened::now(dialed, &connection);
             wire.connected(client.cancel_token());
@@ -116,7 +131,7 @@ impl Endpoint {
         &self,
     ) -> Result<(Client, Connection<Socket, tokio_postgres::tls::NoTlsStream>), ConnectError> {
         let config = self.session(Access::ReadOnly, "diesel-replicas monitor").await?;
-        config.connect(NoTls).await.map_err(ConnectError::Server)
+        config.connect(NoTls).await.map_err(ConnectError::of)
     }
 
     async fn session(&self, access: Access, application: &str) -> Result<Config, ConnectError> {

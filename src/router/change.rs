@@ -55,7 +55,7 @@ impl Router {
 
     /// Puts another configuration in the place of the present one, in one step: nodes that are new are added, those that are in
     /// both stay as they are, those that are not any more are drained in the background, and all settings hold from the next
-    /// request on. A node is the same if its name and its address are. With another pool size or connect timeout all pools are
+    /// request on. A node is the same if its name, its address and where its password comes from are. With another pool size or connect timeout all pools are
     /// opened anew, and the old ones close as their handles come back.
     ///
     /// Writes never go back to an older timeline of the same cluster, be it that the node that was promoted is not listed any more. A

@@ -12,6 +12,7 @@ mod handles;
 mod membership;
 mod outages;
 mod passwords;
+mod pgbouncer;
 mod pools;
 mod promotion;
 mod proxy;
