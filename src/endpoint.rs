@@ -6,6 +6,7 @@ mod password;
 mod read;
 mod tls;
 
+pub(crate) use conninfo::percent_decoded;
 pub use password::{Login, PasswordProvider, Providing};
 pub(crate) use password::{Password, PasswordError};
 
@@ -182,6 +183,7 @@ mod tests {
             ("postgresql://app@db-1:6000/chat?application_name=x&connect_timeout=3", "db-1:6000"),
             ("postgres://app@db-1/chat?sslmode=disable", "db-1:5432"),
             ("postgres://app@db-1/chat?sslmode=prefer", "db-1:5432"),
+            ("postgres://app@db-1/chat?sslmode=disable&sslrootcert=/ca", "db-1:5432"),
             ("postgres://app@db-1", "db-1:5432"),
             ("postgres://app:p%40ss%2Fword@db-1/c%40t", "db-1:5432"),
             ("postgres://app:hun/ter2@db-1/chat", "db-1:5432"),
@@ -241,6 +243,10 @@ mod tests {
             ("host=db-1 user=app password=hunter2 sslmode=require", TLS),
             ("postgres://app:hunter2@db-1/chat?sslmode=verify-full", TLS),
             ("postgres://app:hunter2@db-1/chat?sslrootcert=system", TLS),
+            ("postgres://app:hunter2@db-1/chat?sslrootcert=/hunter2", TLS),
+            ("postgres://app:hunter2@db-1/chat?sslmode=allow&sslcrl=/hunter2", TLS),
+            ("postgres://app:hunter2@db-1/chat?sslcert=/hunter2&sslkey=/hunter2", TLS),
+            ("postgres://app:hunter2@db-1/chat?ssl_min_protocol_version=TLSv1.3", TLS),
             (
                 "postgres://app@db-1/chat?sslpassword=hunter2",
                 "its parameter `sslpassword` is not supported: keys of clients must not be encrypted: protect the file instead",

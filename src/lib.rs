@@ -210,7 +210,8 @@
 //!
 //! # Limits
 //!
-//! There is no TLS yet: a URL that asks for it is refused, never served in plain text. This crate follows promotions; it makes none.
+//! There is no TLS yet: a URL that asks for it is refused, never served in plain text; one that leaves it
+//! open, as `sslmode=prefer` does, connects without. This crate follows promotions; it makes none.
 
 #[cfg(feature = "axum")]
 pub mod axum;

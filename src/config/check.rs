@@ -59,15 +59,14 @@ impl RouterBuilder {
         let mut check = |node: NodeConfig, key: &dyn Fn(Part) -> Key, faults: &mut Faults| {
             node.checked(key, passwords.as_ref(), &mut names, faults)
         };
-        let primary = primary.map(|node| check(node, &Key::Primary, &mut faults)).unwrap_or_default();
         // Where the primary's URL names several hosts, the others stand with the replicas.
-        let mut listed = primary.into_iter();
-        let primary = listed.next();
-        let mut replicas_listed: Vec<_> = listed.collect();
+        let mut nodes =
+            primary.map(|node| check(node, &Key::Primary, &mut faults)).unwrap_or_default().into_iter();
+        let primary = nodes.next();
+        let mut listed: Vec<_> = nodes.collect();
         for (i, node) in replicas.into_iter().enumerate() {
-            replicas_listed.extend(check(node, &|part| Key::Replica(i, part), &mut faults));
+            listed.extend(check(node, &|part| Key::Replica(i, part), &mut faults));
         }
-        let replicas = replicas_listed;
         for (of, unusable) in rollout.faults() {
             faults.add_unusable(Key::RolloutPart(of), unusable);
         }
@@ -116,7 +115,7 @@ impl RouterBuilder {
 
         let config = primary.map(|primary| Config {
             primary,
-            replicas,
+            replicas: listed,
             read_replicas_enabled,
             rollout,
             service: service.map(Into::into),

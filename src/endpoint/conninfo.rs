@@ -121,22 +121,24 @@ fn split_port(host: &str) -> Result<(&str, &str), EndpointError> {
     }
 }
 
-/// Percent-encoding; `+` stands for itself.
 fn decoded(text: &str) -> Result<String, EndpointError> {
+    percent_decoded(text).ok_or_else(|| EndpointError::new(INVALID))
+}
+
+/// `None` if it is no percent-encoding of UTF-8; `+` stands for itself.
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut decoded = vec![];
     while let Some(byte) = bytes.next() {
-        decoded.push(if byte == b'%' {
-            let mut digit = || char::from(bytes.next()?).to_digit(16);
-            match (digit(), digit()) {
-                (Some(high), Some(low)) => (high * 16 + low) as u8,
-                _ => return Err(EndpointError::new(INVALID)),
+        decoded.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                (digit()? * 16 + digit()?) as u8
             }
-        } else {
-            byte
+            other => other,
         });
     }
-    String::from_utf8(decoded).map_err(|_| EndpointError::new(INVALID))
+    String::from_utf8(decoded).ok()
 }
 
 /// A value of the other form, quoted or not, and what is behind it.

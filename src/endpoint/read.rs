@@ -3,7 +3,7 @@
 use super::conninfo::Parameters;
 use super::keywords::Treatment;
 use super::password::Password;
-use super::tls::{Mode, Negotiation, Tls, choice};
+use super::tls::{Tls, choice};
 use super::{Endpoint, EndpointError};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -37,7 +37,11 @@ pub(super) fn endpoints(text: &str) -> Result<Vec<Endpoint>, EndpointError> {
         }
     }
     let tls = Tls::parse(&parameters)?;
-    check_support(&tls)?;
+    if tls.is_asked_for() {
+        return Err(EndpointError::new(
+            "it asks for TLS, which is not supported yet: without it, set `sslmode=disable`",
+        ));
+    }
     let common = common(&parameters)?;
     let password = match (parameters.get("password"), parameters.get("passfile")) {
         (None, Some(file)) => Password::File(file.into()),
@@ -53,16 +57,6 @@ pub(super) fn endpoints(text: &str) -> Result<Vec<Endpoint>, EndpointError> {
         Endpoint { config, tls: tls.clone(), password: password.clone(), tcp }
     };
     Ok(places(&parameters)?.into_iter().map(endpoint).collect())
-}
-
-/// What is asked for is done, or refused.
-fn check_support(tls: &Tls) -> Result<(), EndpointError> {
-    if tls.mode >= Mode::Require || tls.negotiation == Negotiation::Direct {
-        return Err(EndpointError::new(
-            "it asks for TLS, which is not supported yet: without it, set `sslmode=disable`",
-        ));
-    }
-    Ok(())
 }
 
 /// One server.

@@ -1,6 +1,6 @@
 //! What a connection URL says of TLS, in libpq's terms.
 //!
-//! Source: PostgreSQL documentation, "Database Connection Control Functions", parameters `ssl*` and `channel_binding`.
+//! Source: PostgreSQL documentation, "Database Connection Control Functions", parameters `ssl*`.
 
 use super::EndpointError;
 use super::conninfo::Parameters;
@@ -21,7 +21,6 @@ pub(crate) struct Tls {
     pub(crate) tells_name: bool,
     pub(crate) oldest: Version,
     pub(crate) newest: Version,
-    pub(crate) channel_binding: ChannelBinding,
 }
 
 /// `sslmode`.
@@ -80,14 +79,6 @@ pub(crate) enum Version {
     V1_3,
 }
 
-/// `channel_binding`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ChannelBinding {
-    Disable,
-    Prefer,
-    Require,
-}
-
 impl Default for Tls {
     /// As libpq has it.
     fn default() -> Self {
@@ -100,12 +91,21 @@ impl Default for Tls {
             tells_name: true,
             oldest: Version::V1_2,
             newest: Version::V1_3,
-            channel_binding: ChannelBinding::Prefer,
         }
     }
 }
 
 impl Tls {
+    /// Whether it counts on TLS: to be without it would be to be without what was asked for.
+    pub(super) fn is_asked_for(&self) -> bool {
+        let Self { mode, negotiation, authorities, revoked, client, tells_name: _, oldest, newest: _ } = self;
+        let sets_up = *authorities != Authorities::Default
+            || revoked.is_some()
+            || matches!(client, ClientCertificate::Files { .. })
+            || *oldest > Version::V1_2;
+        *mode >= Mode::Require || *negotiation == Negotiation::Direct || *mode > Mode::Disable && sets_up
+    }
+
     pub(super) fn parse(parameters: &Parameters) -> Result<Self, EndpointError> {
         let default = Self::default();
         let authorities = match parameters.get("sslrootcert") {
@@ -161,15 +161,6 @@ impl Tls {
                 "its `ssl_min_protocol_version` is above its `ssl_max_protocol_version`",
             ));
         }
-        let channel_binding = choice(
-            parameters,
-            "channel_binding",
-            &[
-                ("disable", ChannelBinding::Disable),
-                ("prefer", ChannelBinding::Prefer),
-                ("require", ChannelBinding::Require),
-            ],
-        )?;
         Ok(Self {
             mode,
             negotiation: negotiation.unwrap_or(default.negotiation),
@@ -179,7 +170,6 @@ impl Tls {
             tells_name: choice(parameters, "sslsni", &[("1", true), ("0", false)])?.unwrap_or(true),
             oldest,
             newest,
-            channel_binding: channel_binding.unwrap_or(default.channel_binding),
         })
     }
 }

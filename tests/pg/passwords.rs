@@ -9,7 +9,7 @@ use pg_cluster::{Cluster, Node};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-const LONG: &str = "TO PROGRAM 'cat > pg_hba.conf'";
+const TO_RULES: &str = "TO PROGRAM 'cat > pg_hba.conf'";
 
 /// A cluster that asks the role `app` for a password.
 async fn cluster() -> Cluster {
@@ -17,7 +17,9 @@ async fn cluster() -> Cluster {
     set_password(&cluster, "first").await;
     let rules = "local all all trust\nhost all app all scram-sha-256\nhost all all all trust\nhost replication all all trust\n";
     for node in [cluster.primary(), cluster.replica(0)] {
-        node.sql(&format!("COPY (SELECT unnest(string_to_array(E'{rules}', E'\\n'))) {LONG}")).await.unwrap();
+        node.sql(&format!("COPY (SELECT unnest(string_to_array(E'{rules}', E'\\n'))) {TO_RULES}"))
+            .await
+            .unwrap();
         node.sql("SELECT pg_reload_conf()").await.unwrap();
     }
     cluster

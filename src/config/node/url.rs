@@ -1,6 +1,7 @@
 //! What a connection URL says of its node: parameters that are this crate's own, not libpq's.
 
 use super::{Given, Unusable};
+use crate::endpoint::percent_decoded;
 use std::borrow::Cow;
 
 const PREFIX: &str = "node_";
@@ -31,7 +32,7 @@ pub(super) fn split(url: &str) -> Result<(Cow<'_, str>, Given), Unusable> {
 fn set(given: &mut Given, parameter: &str) -> Result<(), Unusable> {
     let unknown = || Unusable::new("it has a parameter `node_..` that is none", WANTED);
     let (name, value) = parameter.split_once('=').ok_or_else(unknown)?;
-    let value = decoded(value).ok_or_else(|| {
+    let value = percent_decoded(value).ok_or_else(|| {
         Unusable::new(
             "a parameter `node_..` of it is not percent-encoded UTF-8",
             "`%` and two digits, of UTF-8",
@@ -51,21 +52,6 @@ fn set(given: &mut Given, parameter: &str) -> Result<(), Unusable> {
         _ => return Err(unknown()),
     };
     if twice { Err(Unusable::new(format!("its `node_{name}` is there twice"), WANTED)) } else { Ok(()) }
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut decoded = vec![];
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                (digit()? * 16 + digit()?) as u8
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(decoded).ok()
 }
 
 #[cfg(test)]
