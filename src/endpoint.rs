@@ -10,10 +10,13 @@ pub(crate) use conninfo::percent_decoded;
 pub use password::{Login, PasswordProvider, Providing};
 pub(crate) use password::{Password, PasswordError};
 
+use crate::channel::{Protection, TlsError};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tls::Tls;
+pub(crate) use tls::Tls;
+#[cfg(feature = "tls")]
+pub(crate) use tls::{Authorities, ClientCertificate, Mode, Negotiation, Version};
 use tokio_postgres::config::{Config, Host};
 
 /// How one node is reached: a parsed connection URL.
@@ -79,6 +82,20 @@ impl Endpoint {
             config.password(password);
         }
         Ok(config)
+    }
+
+    /// How its connections are protected: what is tried, one after the other. Those through a Unix socket never leave the machine.
+    pub(crate) async fn protections(&self) -> Result<Vec<Protection>, TlsError> {
+        if self.tcp {
+            Protection::attempts(&self.tls, &self.host()).await
+        } else {
+            Ok(vec![Protection::Plain])
+        }
+    }
+
+    /// Whether connections should be encrypted, if that can be had.
+    pub(crate) fn prefers_tls(&self) -> bool {
+        self.tcp && self.tls.mode > tls::Mode::Disable
     }
 
     /// The host as it was given; the directory of a Unix socket.
@@ -224,7 +241,6 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_refused_with_a_reason_and_without_a_secret() {
         const DIRECT: &str = "its `sslnegotiation=direct` needs `sslmode=require` or a stricter one";
-        const TLS: &str = "it asks for TLS, which is not supported yet: without it, set `sslmode=disable`";
         const HOST: &str = "it names no host";
         const HOSTS: &str = "it names several hosts: give each an entry of its own";
         const PORT: &str = "it has a port that is none";
@@ -237,16 +253,7 @@ mod tests {
         for (url, problem) in [
             ("mysql://app:hunter2@db-1/chat", "it is not a `postgres://` URL"),
             ("hunter2", "it is not a `postgres://` URL"),
-            ("postgres://app:hunter2@db-1/chat?sslmode=require", TLS),
             ("postgres://app:hunter2@db-1/chat?sslnegotiation=direct", DIRECT),
-            ("postgres://app:hunter2@db-1/chat?sslmode=require&sslnegotiation=direct", TLS),
-            ("host=db-1 user=app password=hunter2 sslmode=require", TLS),
-            ("postgres://app:hunter2@db-1/chat?sslmode=verify-full", TLS),
-            ("postgres://app:hunter2@db-1/chat?sslrootcert=system", TLS),
-            ("postgres://app:hunter2@db-1/chat?sslrootcert=/hunter2", TLS),
-            ("postgres://app:hunter2@db-1/chat?sslmode=allow&sslcrl=/hunter2", TLS),
-            ("postgres://app:hunter2@db-1/chat?sslcert=/hunter2&sslkey=/hunter2", TLS),
-            ("postgres://app:hunter2@db-1/chat?ssl_min_protocol_version=TLSv1.3", TLS),
             (
                 "postgres://app@db-1/chat?sslpassword=hunter2",
                 "its parameter `sslpassword` is not supported: keys of clients must not be encrypted: protect the file instead",
@@ -295,5 +302,37 @@ mod tests {
             assert_eq!(error.to_string(), problem, "{url}");
             assert!(!format!("{error:?}").contains("hunter2"));
         }
+    }
+
+    #[test]
+    fn what_asks_for_tls_is_refused_where_there_is_none() {
+        for parameters in [
+            "sslmode=require",
+            "sslmode=require&sslnegotiation=direct",
+            "sslmode=verify-full",
+            "sslrootcert=system",
+            "sslmode=prefer&sslrootcert=/hunter2",
+            "sslmode=allow&sslcrl=/hunter2",
+            "sslmode=prefer&sslcert=/hunter2&sslkey=/hunter2",
+            "sslmode=prefer&ssl_min_protocol_version=TLSv1.3",
+        ] {
+            for text in [
+                format!("postgres://app:hunter2@db-1/chat?{parameters}"),
+                format!("host=db-1 user=app password=hunter2 {}", parameters.replace('&', " ")),
+            ] {
+                let parsed = Endpoint::parse(&text);
+                if cfg!(feature = "tls") {
+                    assert!(parsed.expect("valid").prefers_tls(), "{text}");
+                } else {
+                    let error = parsed.expect_err(&text).to_string();
+                    assert!(error.contains("needs its feature `tls`"), "{error}");
+                    assert!(!error.contains("hunter2"), "{error}");
+                }
+            }
+        }
+        let bare = Endpoint::parse("postgres://app@db-1/chat").expect("valid");
+        assert_eq!(bare.prefers_tls(), cfg!(feature = "tls"));
+        let socket = Endpoint::parse("host=/run/pg user=app sslmode=prefer").expect("valid");
+        assert!(!socket.prefers_tls());
     }
 }

@@ -210,12 +210,12 @@
 //!
 //! # Limits
 //!
-//! There is no TLS yet: a URL that asks for it is refused, never served in plain text; one that leaves it
-//! open, as `sslmode=prefer` does, connects without. This crate follows promotions; it makes none.
+//! This crate follows promotions; it makes none.
 
 #[cfg(feature = "axum")]
 pub mod axum;
 mod balance;
+mod channel;
 mod config;
 mod conn;
 mod discovery;

@@ -21,7 +21,7 @@ mod wire;
 mod wires;
 
 pub(crate) use checkout::{CheckoutError, Limits};
-pub(crate) use connect::{Access, ConnectError, Opened};
+pub(crate) use connect::{Access, ConnectError, Dialed, Opened};
 pub(crate) use lease::Lease;
 
 use crate::endpoint::Endpoint;

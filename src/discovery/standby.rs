@@ -4,7 +4,7 @@ use super::{Discovering, Discovery};
 use crate::{
     config::{ConfigError, NodeConfig, parse_url},
     endpoint::{Endpoint, PasswordProvider},
-    pool::ConnectError,
+    pool::{ConnectError, Dialed},
 };
 use std::{
     fmt,
@@ -132,7 +132,7 @@ impl StandbyDiscovery {
 
     async fn connect(&self) -> Result<Session, StandbyError> {
         let connected = self.asked.connect_raw().await;
-        let (client, connection) =
+        let Dialed { client, connection, .. } =
             connected.map_err(|cause| StandbyError::Connect { node: self.node(), cause })?;
         let mut driver = JoinSet::new();
         // What goes wrong on the connection shows in the client's answers.

@@ -37,9 +37,10 @@ pub(super) fn endpoints(text: &str) -> Result<Vec<Endpoint>, EndpointError> {
         }
     }
     let tls = Tls::parse(&parameters)?;
+    #[cfg(not(feature = "tls"))]
     if tls.is_asked_for() {
         return Err(EndpointError::new(
-            "it asks for TLS, which is not supported yet: without it, set `sslmode=disable`",
+            "it asks for TLS, for which `diesel-replicas` needs its feature `tls`: to be without, set `sslmode=disable`",
         ));
     }
     let common = common(&parameters)?;

@@ -80,10 +80,10 @@ pub(crate) enum Version {
 }
 
 impl Default for Tls {
-    /// As libpq has it.
+    /// As libpq has it, but for the mode where this crate is without TLS.
     fn default() -> Self {
         Self {
-            mode: Mode::Prefer,
+            mode: if cfg!(feature = "tls") { Mode::Prefer } else { Mode::Disable },
             negotiation: Negotiation::Postgres,
             authorities: Authorities::Default,
             revoked: None,
@@ -97,6 +97,7 @@ impl Default for Tls {
 
 impl Tls {
     /// Whether it counts on TLS: to be without it would be to be without what was asked for.
+    #[cfg(not(feature = "tls"))]
     pub(super) fn is_asked_for(&self) -> bool {
         let Self { mode, negotiation, authorities, revoked, client, tells_name: _, oldest, newest: _ } = self;
         let sets_up = *authorities != Authorities::Default

@@ -132,7 +132,8 @@ mod tests {
                 drop(listener);
                 connected.join_all().await;
             });
-            let endpoint = Endpoint::parse(&format!("postgres://app@127.0.0.1:{port}/chat")).expect("valid");
+            let url = format!("postgres://app@127.0.0.1:{port}/chat?sslmode=disable");
+            let endpoint = Endpoint::parse(&url).expect("valid");
             Self { endpoint, connections, _playing: playing }
         }
 

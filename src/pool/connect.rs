@@ -2,17 +2,21 @@
 
 use super::calls::Calls;
 use super::record::Record;
-use super::tap::PlainTap;
+use super::tap::Tapped;
 use super::wire::Wire;
+use crate::channel::{Channel, Protect, Protection, TlsError};
 use crate::endpoint::{Endpoint, PasswordError};
+use crate::error::Chain;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_postgres::config::{Config, SslMode, SslNegotiation};
 use tokio_postgres::error::{DbError, SqlState};
-use tokio_postgres::{Client, Connection, NoTls, Socket};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Connection, Socket};
 
 /// What a session is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +48,37 @@ impl Opened {
     }
 }
 
+/// A session, and how it is protected.
+pub(crate) struct Dialed<S> {
+    pub(crate) client: Client,
+    pub(crate) connection: Connection<Socket, S>,
+    protect: Protect,
+    /// Why it is in plain text, where TLS was preferred.
+    pub(crate) plain: Option<Arc<str>>,
+}
+
+const NO_TLS: &str = "the server has no TLS";
+const ALLOWED: &str = "`sslmode=allow` asks for no more";
+
+const WANTS_TLS: &str = if cfg!(feature = "tls") {
+    "the server takes no connections in plain text, at least not this one: set `sslmode=verify-full` with `sslrootcert`, or `sslmode=require`"
+} else {
+    "the server takes no connections in plain text, at least not this one: `diesel-replicas` needs its feature `tls` for others"
+};
+
 /// Why no connection could be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     #[error("{0}")]
     Server(#[source] tokio_postgres::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("{}", WANTS_TLS)]
+    Unencrypted(#[source] tokio_postgres::Error),
+    #[error(
+        "the server asks for a certificate of the client: set `sslcert` and `sslkey` to one that is signed by an authority in its `ssl_ca_file`"
+    )]
+    ClientCertificate(#[source] tokio_postgres::Error),
     #[error(transparent)]
     Password(#[from] PasswordError),
     #[error("the session could not be set up")]
@@ -68,12 +98,41 @@ pub(crate) enum ConnectError {
 }
 
 impl ConnectError {
-    fn of(error: tokio_postgres::Error) -> Self {
-        let refused = |error: &DbError| error.message().ends_with("startup parameter: options");
-        if error.as_db_error().is_some_and(refused) {
-            Self::OptionsRefused(error)
-        } else {
-            Self::Server(error)
+    fn of(error: tokio_postgres::Error, protection: &Protection) -> Self {
+        if error.source().is_some_and(<dyn Error>::is::<TlsError>) {
+            return match error.into_source().map(<dyn Error + Send + Sync>::downcast) {
+                Some(Ok(tls)) => Self::Tls(*tls),
+                _ => unreachable!("it was looked at"),
+            };
+        }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = TlsError::behind(&error) {
+            return Self::Tls(tls);
+        }
+        match error.as_db_error().map(DbError::message) {
+            Some(message) if message.ends_with("startup parameter: options") => Self::OptionsRefused(error),
+            Some(message) if message.ends_with("requires a valid client certificate") => {
+                Self::ClientCertificate(error)
+            }
+            // PostgreSQL's own words, those of version 13, and of what may stand before it.
+            Some(message)
+                if protection.is_plain()
+                    && ["no encryption", "SSL", "sslmode"].iter().any(|words| message.contains(words)) =>
+            {
+                Self::Unencrypted(error)
+            }
+            _ => Self::Server(error),
+        }
+    }
+
+    /// Whether it is about how the connection is protected, so that another protection may do.
+    fn is_of_protection(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => error.is_of_the_server(),
+            Self::Unencrypted(_) | Self::ClientCertificate(_) => true,
+            Self::Server(error) => error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION),
+            _ => false,
         }
     }
 
@@ -99,39 +158,68 @@ impl Endpoint {
     ) -> Result<(AsyncPgConnection, Option<Arc<Wire>>, Opened), ConnectError> {
         let session = async {
             let dialed = Instant::now();
-            let mut config = self.session(access, "diesel-replicas").await?;
-            if !self.tcp {
-                let (client, connection) = config.connect(NoTls).await.map_err(ConnectError::of)?;
-                check(access, &connection)?;
-                let opened = Opened::now(dialed, &connection);
-                let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
-                let mut connection = connection.map_err(ConnectError::Setup)?;
-                connection.set_instrumentation(Calls::new(Arc::clone(record), None));
-                return Ok((connection, None, opened));
-            }
-            // Only here, where no TLS was asked for, may the hook for TLS be given something else.
-            config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+            let config = self.session(access, "diesel-replicas").await?;
             let wire = Wire::new(Arc::clone(record));
-            let tap = PlainTap(Arc::clone(&wire));
-            let (client, connection) = config.connect(tap).await.map_err(ConnectError::of)?;
+            let tapped = |protect| Tapped { protect, wire: Arc::clone(&wire) };
+            let Dialed { client, connection, protect, plain: _ } = self.dial(config, tapped).await?;
             check(access, &connection)?;
             let opened = Opened::now(dialed, &connection);
-            wire.connected(client.cancel_token());
+            let wire = self.tcp.then_some(wire);
+            if let Some(wire) = &wire {
+                wire.connected(client.cancel_token(), protect.again());
+            }
             let connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await;
             let mut connection = connection.map_err(ConnectError::Setup)?;
-            connection.set_instrumentation(Calls::new(Arc::clone(record), Some(Arc::clone(&wire))));
-            wire.answered().await;
-            Ok((connection, Some(wire), opened))
+            connection.set_instrumentation(Calls::new(Arc::clone(record), wire.clone()));
+            if let Some(wire) = &wire {
+                wire.answered().await;
+            }
+            Ok((connection, wire, opened))
         };
         tokio::time::timeout(timeout, session).await.unwrap_or(Err(ConnectError::TimedOut(timeout)))
     }
 
-    /// Opens a plain session for the monitor's own questions; read-only.
-    pub(crate) async fn connect_raw(
-        &self,
-    ) -> Result<(Client, Connection<Socket, tokio_postgres::tls::NoTlsStream>), ConnectError> {
+    /// Opens a session for the monitor's own questions; read-only.
+    pub(crate) async fn connect_raw(&self) -> Result<Dialed<Channel<Socket>>, ConnectError> {
         let config = self.session(Access::ReadOnly, "diesel-replicas monitor").await?;
-        config.connect(NoTls).await.map_err(ConnectError::of)
+        self.dial(config, |protect| protect).await
+    }
+
+    /// Tries one protection after the other, as the endpoint wants it.
+    async fn dial<T>(
+        &self,
+        mut config: Config,
+        hook: impl Fn(Protect) -> T,
+    ) -> Result<Dialed<T::Stream>, ConnectError>
+    where
+        T: MakeTlsConnect<Socket>,
+    {
+        if self.tcp {
+            // The hook has the say, over connections in plain text as well.
+            config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+        }
+        let (mut with_tls, mut in_plain_text) = (None, None);
+        for protection in self.protections().await? {
+            let protect = Protect::new(protection.clone());
+            let error = match config.connect(hook(protect.clone())).await {
+                Ok((client, connection)) => {
+                    let plain = (self.prefers_tls() && !protect.is_encrypted()).then(|| match &with_tls {
+                        Some(refused) => Chain(refused).to_string().into(),
+                        None if protection.is_plain() => ALLOWED.into(),
+                        None => NO_TLS.into(),
+                    });
+                    return Ok(Dialed { client, connection, protect, plain });
+                }
+                Err(error) => ConnectError::of(error, &protection),
+            };
+            let is_final = !error.is_of_protection();
+            *(if protection.is_plain() { &mut in_plain_text } else { &mut with_tls }) = Some(error);
+            if is_final {
+                break;
+            }
+        }
+        // Where both ways are barred, that with TLS is the one to look at.
+        Err(with_tls.or(in_plain_text).expect("there is an attempt, and it has failed"))
     }
 
     async fn session(&self, access: Access, application: &str) -> Result<Config, ConnectError> {

@@ -1,12 +1,13 @@
 //! Reads a connection's protocol as it passes by.
 //!
-//! [`Tap`] sits between tokio-postgres and the socket, in the place of TLS, and reads frame headers: every `Query` and `Sync`
+//! [`Tap`] sits between tokio-postgres and the [channel](crate::channel), and reads frame headers: every `Query` and `Sync`
 //! that the client sends is answered by one `ReadyForQuery`, whose only byte is the transaction status. Of what is in the frames
 //! it reads errors alone: Diesel does not keep the SQLSTATE, nor hear of an error that comes after the first rows.
 //!
 //! Source: PostgreSQL documentation, "Message Flow" and "Message Formats" of the frontend/backend protocol.
 
 use super::wire::Wire;
+use crate::channel::{Channel, Protect, TlsError};
 use crate::failure::Cause;
 use std::io;
 use std::pin::Pin;
@@ -225,36 +226,36 @@ fn hung_up() -> io::Error {
     io::ErrorKind::ConnectionAborted.into()
 }
 
-/// Puts a [`Tap`] into a connection without TLS, in the place where tokio-postgres would put TLS.
-///
-/// It encrypts nothing, so it must meet nothing but endpoints that ask for no TLS: see
-/// [`Endpoint::connect`](crate::endpoint::Endpoint::connect).
+/// Puts a [`Tap`] around the channel of a connection.
 #[derive(Clone)]
-pub(super) struct PlainTap(pub(super) Arc<Wire>);
+pub(super) struct Tapped {
+    pub(super) protect: Protect,
+    pub(super) wire: Arc<Wire>,
+}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for PlainTap {
-    type Stream = Tap<S>;
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for Tapped {
+    type Stream = Tap<Channel<S>>;
     type TlsConnect = Self;
-    type Error = io::Error;
+    type Error = TlsError;
 
-    fn make_tls_connect(&mut self, _domain: &str) -> io::Result<Self> {
+    fn make_tls_connect(&mut self, _: &str) -> Result<Self, TlsError> {
         Ok(self.clone())
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for PlainTap {
-    type Stream = Tap<S>;
-    type Error = io::Error;
-    type Future = std::future::Ready<io::Result<Tap<S>>>;
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> TlsConnect<S> for Tapped {
+    type Stream = Tap<Channel<S>>;
+    type Error = TlsError;
+    type Future = Pin<Box<dyn Future<Output = Result<Tap<Channel<S>>, TlsError>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
-        std::future::ready(Ok(Tap::new(stream, self.0)))
+        Box::pin(async move { Ok(Tap::new(self.protect.channel(stream).await?, self.wire)) })
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Tap<S> {
+impl<S: TlsStream + Unpin> TlsStream for Tap<S> {
     fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
+        self.stream.channel_binding()
     }
 }
 
@@ -263,6 +264,7 @@ mod tests {
     use super::super::record::Record;
     use super::super::wire::User;
     use super::*;
+    use crate::channel::Protection;
     use crate::traffic::Traffic;
     use futures_util::FutureExt;
     use proptest::prelude::*;
@@ -382,7 +384,7 @@ mod tests {
         wire: Arc<Wire>,
         record: Arc<Record>,
         traffic: Arc<Traffic>,
-        client: Tap<DuplexStream>,
+        client: Tap<Channel<DuplexStream>>,
         server: DuplexStream,
     }
 
@@ -392,7 +394,8 @@ mod tests {
             let traffic = Arc::<Traffic>::default();
             let record = Arc::new(Record::new(Arc::clone(&traffic), writes));
             let wire = Wire::new(Arc::clone(&record));
-            Self { client: Tap::new(client, Arc::clone(&wire)), wire, record, traffic, server }
+            let client = Tap::new(Channel::Plain(client), Arc::clone(&wire));
+            Self { client, wire, record, traffic, server }
         }
 
         async fn open() -> Self {
@@ -501,7 +504,8 @@ mod tests {
         assert!(!traffic.take_suspicion(), "whoever dials judges that");
 
         let (client, server) = duplex(1024);
-        let client = PlainTap(Arc::clone(&wire)).connect(client).await.expect("it encrypts nothing");
+        let tapped = Tapped { protect: Protect::new(Protection::Plain), wire: Arc::clone(&wire) };
+        let client = tapped.connect(client).await.expect("it encrypts nothing");
         let mut line = Line { wire, record, traffic, client, server };
         assert!(!line.wire.is_closed() && line.wire.is_busy());
         line.asks(&startup(b"user\0app\0\0")).await;
@@ -575,7 +579,9 @@ mod tests {
                 End::Peer => {}
                 End::ShutDown => line.answers(&error("57P01")).await,
                 End::Severed => assert!(line.wire.sever(&Handle::current()), "somebody had it"),
-                End::Dropped => line.client = Tap::new(duplex(1).0, Wire::new(Arc::clone(&line.record))),
+                End::Dropped => {
+                    line.client = Tap::new(Channel::Plain(duplex(1).0), Wire::new(Arc::clone(&line.record)))
+                }
             }
             line.server = duplex(1).1;
             assert_eq!(line.client.read(&mut [0; 8]).await.unwrap_or(0), 0);

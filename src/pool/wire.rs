@@ -6,6 +6,7 @@
 mod ending;
 
 use super::record::Record;
+use crate::channel::Protect;
 use futures_util::task::AtomicWaker;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
@@ -49,7 +50,14 @@ pub(crate) struct Wire {
     task: AtomicWaker,
     /// Signalled whenever any of the above may have changed for somebody who waits.
     changed: Notify,
-    cancel: OnceLock<CancelToken>,
+    cancel: OnceLock<Cancel>,
+}
+
+/// How the connection's queries are cancelled: with its key, over a connection that is as well protected.
+#[derive(Clone)]
+struct Cancel {
+    token: CancelToken,
+    protect: Protect,
 }
 
 /// Who may use the connection. A request to cancel is not tied to a query: it must not be sent to a connection that may
@@ -103,9 +111,9 @@ impl Wire {
     }
 
     /// Learns how the connection's queries are cancelled.
-    pub(super) fn connected(&self, cancel: CancelToken) {
+    pub(super) fn connected(&self, token: CancelToken, protect: Protect) {
         // A connection connects once, so there is nothing to replace.
-        let _ = self.cancel.set(cancel);
+        let _ = self.cancel.set(Cancel { token, protect });
     }
 
     /// The socket is gone, or about to go.

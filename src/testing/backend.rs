@@ -1,6 +1,7 @@
 //! A session with the server, message by message.
 
 use super::frame::Frame;
+use crate::channel::{Channel, Protect, Protection};
 use crate::endpoint::Endpoint;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
@@ -19,7 +20,13 @@ pub(super) struct Backend {
 /// What a session says of itself at its start, and how it is interrupted.
 pub(super) struct Greeting {
     pub(super) parameters: Vec<(&'static str, String)>,
-    pub(super) cancel: CancelToken,
+    pub(super) cancel: Cancel,
+}
+
+#[derive(Clone)]
+pub(super) struct Cancel {
+    token: CancelToken,
+    protect: Protect,
 }
 
 /// Why something was not done.
@@ -49,7 +56,8 @@ impl Backend {
     pub(super) async fn connect(
         endpoint: &Endpoint,
     ) -> Result<(Self, Greeting), Box<dyn std::error::Error + Send + Sync>> {
-        let mut stream = dial(endpoint).await?;
+        let (stream, protect) = dial(endpoint).await?;
+        let mut stream: Box<dyn Stream> = Box::new(stream);
         let mut config = endpoint.login().await?;
         if config.get_application_name().is_none() {
             config.application_name("diesel-replicas test");
@@ -58,7 +66,8 @@ impl Backend {
         let (client, connection) = config.connect_raw(&mut stream, NoTls).await?;
         let parameter = |name| connection.parameter(name).map(|value| (name, value.to_owned()));
         let parameters = PARAMETERS.into_iter().filter_map(parameter).collect();
-        let greeting = Greeting { parameters, cancel: client.cancel_token() };
+        let cancel = Cancel { token: client.cancel_token(), protect: protect.again() };
+        let greeting = Greeting { parameters, cancel };
         drop((client, connection));
         Ok((Self { stream: BufReader::new(stream) }, greeting))
     }
@@ -114,17 +123,29 @@ fn first_column(row: &Frame) -> Option<String> {
     Some(String::from_utf8_lossy(value).into_owned())
 }
 
-/// Asks the server to interrupt what the session runs. Ends when the server has told the session's process.
-pub(super) async fn cancel(endpoint: &Endpoint, token: &CancelToken) {
-    // An interruption that fails lets the statement end by itself.
-    if let Ok(mut stream) = dial(endpoint).await {
-        let _ = token.cancel_query_raw(&mut stream, NoTls).await;
+impl Cancel {
+    /// Asks the server to interrupt what the session runs. Ends when the server has told the session's process.
+    pub(super) async fn ask(&self, endpoint: &Endpoint) {
+        // An interruption that fails lets the statement end by itself.
+        let Ok(stream) = dial_plain(endpoint).await else { return };
+        let Ok(mut stream) = self.protect.clone().channel(stream).await else { return };
+        let _ = self.token.cancel_query_raw(&mut stream, NoTls).await;
         // It closes the connection then.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
 }
 
-async fn dial(endpoint: &Endpoint) -> io::Result<Box<dyn Stream>> {
+/// With the first protection that the endpoint wants: a test database is not where another one is looked for.
+async fn dial(
+    endpoint: &Endpoint,
+) -> Result<(Channel<Box<dyn Stream>>, Protect), Box<dyn std::error::Error + Send + Sync>> {
+    let protection = endpoint.protections().await?.into_iter().next().unwrap_or(Protection::Plain);
+    let protect = Protect::new(protection);
+    let stream = dial_plain(endpoint).await?;
+    Ok((protect.clone().channel(stream).await?, protect))
+}
+
+async fn dial_plain(endpoint: &Endpoint) -> io::Result<Box<dyn Stream>> {
     let (config, port) = (&endpoint.config, endpoint.port());
     if let [address] = config.get_hostaddrs() {
         return tcp(TcpStream::connect((*address, port)).await?);

@@ -1,6 +1,6 @@
 //! What all clients of a test database share: its one session, and how far its nodes have come.
 
-use super::backend::{Backend, Failure, Greeting};
+use super::backend::{Backend, Cancel, Failure, Greeting};
 use super::frame::Frame;
 use super::lag;
 use crate::endpoint::Endpoint;
@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::{Instant, sleep};
-use tokio_postgres::CancelToken;
 
 /// For how long a transaction may stand idle while another handle waits for the session.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,7 +21,7 @@ const STEP: u64 = 0x100;
 pub(super) struct Stage {
     pub(super) endpoint: Endpoint,
     pub(super) parameters: Vec<(&'static str, String)>,
-    cancel: CancelToken,
+    cancel: Cancel,
     /// In the transaction that is rolled back at the end.
     session: Arc<tokio::sync::Mutex<Backend>>,
     /// For the router's questions about nodes: in no transaction, and never held.
@@ -193,7 +192,7 @@ impl Stage {
 
     /// Interrupts what the session runs. Ends when the server has been told.
     pub(super) async fn interrupt(&self) {
-        super::backend::cancel(&self.endpoint, &self.cancel).await;
+        self.cancel.ask(&self.endpoint).await;
     }
 
     pub(super) fn clients(&self) -> MutexGuard<'_, HashMap<(u32, u32), Arc<Notify>>> {

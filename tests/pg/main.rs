@@ -26,6 +26,7 @@ mod stage;
 mod storm;
 mod support;
 mod testing;
+mod tls;
 mod unaware;
 mod usage;
 mod web;

@@ -4,7 +4,7 @@ use crate::endpoint::Endpoint;
 use crate::error::Chain;
 use crate::lsn::Lsn;
 use crate::observation::{Identity, Observation, ProbeFailure, Receiver, Standby};
-use crate::pool::ConnectError;
+use crate::pool::{ConnectError, Dialed};
 use futures_util::future::join_all;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -62,7 +62,7 @@ struct Answer {
 
 impl Session {
     pub(super) async fn open(endpoint: &Endpoint) -> Result<Self, ProbeFailure> {
-        let (client, connection) = endpoint.connect_raw().await.map_err(refusal)?;
+        let Dialed { client, connection, .. } = endpoint.connect_raw().await.map_err(refusal)?;
         let mut driver = JoinSet::new();
         // What goes wrong on the connection shows in the client's answers.
         driver.spawn(async move {

@@ -1,16 +1,11 @@
 //! How a connection ends, or what is under way on it.
 
-use super::{CANCEL, STARTING, Wire, claim};
+use super::{CANCEL, Cancel, STARTING, Wire, claim};
 use crate::failure::Cause;
-use crate::pool::record::Record;
-use crate::pool::tap::PlainTap;
-use crate::traffic::Traffic;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
-use tokio_postgres::CancelToken;
 
 /// How long to wait for an answer to a request to cancel before it is made again.
 const CANCEL_AGAIN: Duration = Duration::from_millis(100);
@@ -21,10 +16,10 @@ impl Wire {
     /// The request travels on a connection of its own and takes effect at any time from then on, so the connection is fit
     /// for nobody afterwards. The server forgets a request that is there before the query has begun: it is repeated.
     pub(in crate::pool) async fn cancel(&self) {
-        let Some(token) = self.cancel.get() else { return };
+        let Some(cancel) = self.cancel.get() else { return };
         let cancelled = async {
             while self.is_busy() {
-                ask_to_cancel(token).await;
+                cancel.ask().await;
                 if timeout(CANCEL_AGAIN, self.answered()).await.is_ok() {
                     return;
                 }
@@ -52,8 +47,8 @@ impl Wire {
 
     /// Has what is under way cancelled, in a task of its own: nobody will see an answer.
     fn cancel_behind(&self, runtime: &Handle) {
-        if let (true, Some(token)) = (self.is_busy(), self.cancel.get().cloned()) {
-            runtime.spawn(async move { timeout(CANCEL, ask_to_cancel(&token)).await });
+        if let (true, Some(cancel)) = (self.is_busy(), self.cancel.get().cloned()) {
+            runtime.spawn(async move { timeout(CANCEL, cancel.ask()).await });
         }
     }
 
@@ -96,9 +91,9 @@ impl Wire {
     }
 }
 
-/// Whether it works shows in the answer of the query itself.
-async fn ask_to_cancel(token: &CancelToken) {
-    // The request has a connection of its own, on which nobody calls.
-    let record = Record::new(Arc::<Traffic>::default(), false);
-    let _ = token.cancel_query(PlainTap(Wire::new(Arc::new(record)))).await;
+impl Cancel {
+    /// Whether it works shows in the answer of the query itself.
+    async fn ask(&self) {
+        let _ = self.token.cancel_query(self.protect.clone()).await;
+    }
 }

@@ -43,7 +43,9 @@ impl Proxy {
         let upstream = url.split_once('@').unwrap().1.split('/').next().unwrap().to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let here = listener.local_addr().unwrap().to_string();
-        let endpoint = Endpoint::parse(&url.replace(&upstream, &here)).unwrap();
+        // It reads what passes.
+        let readable = format!("{}?sslmode=disable", url.replace(&upstream, &here));
+        let endpoint = Endpoint::parse(&readable).unwrap();
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
         let can_wait = session::waits(connection.parameter("server_version").unwrap());
         let mut task = JoinSet::new();
