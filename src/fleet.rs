@@ -14,6 +14,7 @@ pub(crate) use election::{NoPrimary, Writer};
 pub(crate) use roster::{NodeView, Service, View};
 
 use crate::health::{HealthPolicy, HealthState, Lag, LsnClock, NodeHealth, ProbeOutcome, Reason, Transition};
+use crate::limitation::Limitation;
 use crate::observation::{Observation, ProbeFailure};
 use crate::traffic::Tally;
 use election::{Candidate, Election, Standing, Term};
@@ -71,6 +72,12 @@ pub(crate) enum Change {
         node: NodeId,
         from: Role,
         to: Role,
+    },
+    /// Something that a node does not do or tell, or does again.
+    Limitation {
+        node: NodeId,
+        limitation: Limitation,
+        began: bool,
     },
     /// Writes go to this node from now on. `from` is the node that they went to before, if it is another one.
     Writer {
@@ -263,6 +270,7 @@ impl Fleet {
         if member.seen.as_ref().is_none_or(|seen| seen.identity != observation.identity) {
             member.since = Some(observation.answered_at);
         }
+        member.tell_limitations(&observation, changes);
         member.seen = Some(observation);
         member.present = counts;
         member.health.answered();
@@ -429,11 +437,27 @@ impl Fleet {
 /// How far the standby that has answered so is behind.
 fn lag(clock: &LsnClock, seen: &Observation) -> Lag {
     let unknown = Lag::unknown(seen.answered_at);
-    let lag = seen.lsn.map_or(unknown, |lsn| clock.lag(lsn, seen.answered_at));
+    let reported =
+        seen.standby.reported.map_or(unknown, |lag| Lag::reported(seen.asked_at, seen.answered_at, lag));
+    let lag = seen.lsn.map_or(reported, |lsn| clock.lag(lsn, seen.answered_at));
     seen.standby.behind.map_or(lag, |behind| lag.at_least(behind))
 }
 
 impl Member {
+    /// What is new in the answer, and what was in the last one and is not in it.
+    fn tell_limitations(&self, answer: &Observation, changes: &mut Vec<Change>) {
+        let before = self.seen.as_ref().map_or(&[][..], |seen| &seen.limitations);
+        let mut tell = |of: &[Limitation], without: &[Limitation], began| {
+            let told = of.iter().filter(|limitation| !without.contains(limitation));
+            changes.extend(told.map(|limitation| {
+                let (node, limitation) = (self.listed.id, limitation.clone());
+                Change::Limitation { node, limitation, began }
+            }));
+        };
+        tell(before, &answer.limitations, false);
+        tell(&answer.limitations, before, true);
+    }
+
     fn candidate(&self) -> Candidate<'_> {
         Candidate {
             id: self.listed.id,
@@ -648,6 +672,27 @@ mod tests {
         assert_eq!(scene.answer("b", standby().started(98)), QUIET, "writes go on");
         assert_eq!(scene.answer("b", standby().started(98)), ["b: refused to healthy: lag of at most 0 ms"]);
         assert_eq!(scene.writer(), "a");
+    }
+
+    #[test]
+    fn each_limitation_is_told_when_it_begins_and_when_it_ends() {
+        let mut scene = healthy();
+        let hidden = standby().hiding_statistics();
+        let text = Limitation::StatisticsHidden.to_string();
+        assert_eq!(scene.answer("b", hidden), [format!("b: {text}")]);
+        assert_eq!(scene.answer("b", hidden), [""; 0]);
+        scene.refuse("b");
+        assert_eq!(scene.answer("b", hidden), [""; 0], "it was the same before");
+        assert_eq!(scene.answer("b", standby())[0], format!("b: no longer: {text}"));
+    }
+
+    #[test]
+    fn lag_that_a_server_reports_counts_where_it_does_not_tell_its_position() {
+        let mut scene = healthy();
+        scene.answer("b", standby().reporting(ms(30)));
+        assert_eq!(scene.lag("b"), Some(ms(30)));
+        let changes = scene.answer("b", standby().reporting(ms(5000)));
+        assert!(changes[0].starts_with("b: healthy to lagging: lag of at most 5000 ms"), "{changes:?}");
     }
 
     #[test]

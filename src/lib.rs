@@ -226,6 +226,7 @@ mod fleet;
 mod freshness;
 mod gauge;
 mod health;
+mod limitation;
 mod lsn;
 mod monitor;
 mod observation;
@@ -258,6 +259,7 @@ pub use error::{ConnectFailure, Error, InvalidToken};
 pub use fleet::Role;
 pub use freshness::{CausalToken, DifferentClusters, ParseTokenError, TokenKeys, WeakKey};
 pub use health::{Ejection, HealthState, Lag, Reason, UnverifiedLag};
+pub use limitation::Limitation;
 pub use lsn::{Lsn, ParseLsnError, WalBytes};
 pub use observation::Receiver;
 pub use query::{

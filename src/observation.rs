@@ -1,5 +1,6 @@
 //! What a node says of itself when it is probed.
 
+use crate::limitation::Limitation;
 use crate::lsn::Lsn;
 use crate::replay::Position;
 use std::fmt;
@@ -22,6 +23,7 @@ pub(crate) struct Observation {
     /// `server_version_num`, as in 150018.
     pub(crate) version: u32,
     pub(crate) standby: Standby,
+    pub(crate) limitations: Vec<Limitation>,
     /// Before the question was sent.
     pub(crate) asked_at: Instant,
     pub(crate) answered_at: Instant,
@@ -53,6 +55,8 @@ pub(crate) struct Standby {
     pub(crate) receiver: Option<Receiver>,
     /// It lags by this at least. Servers do not tell; what stands for one in a test does.
     pub(crate) behind: Option<Duration>,
+    /// What a managed service says of its lag, where it does not say how far it has replayed.
+    pub(crate) reported: Option<Duration>,
 }
 
 /// Whether a standby receives log from its upstream.

@@ -42,6 +42,8 @@ use wires::Wires;
 #[derive(Clone)]
 pub(crate) struct Pool {
     shared: Arc<Shared>,
+    /// What its handles are for.
+    purpose: Access,
 }
 
 struct Shared {
@@ -61,6 +63,7 @@ struct Shared {
 /// The right to one of the connections, from before it is there until it is back.
 struct Place {
     shared: Arc<Shared>,
+    purpose: Access,
 }
 
 /// How a pool behaves.
@@ -70,6 +73,8 @@ pub(crate) struct PoolPolicy {
     pub(crate) size: u32,
     /// How long opening a connection may take, from the socket to the last setting.
     pub(crate) connect_timeout: Duration,
+    /// Reads and writes share the connections, which then take both.
+    pub(crate) common: bool,
 }
 
 impl PoolPolicy {
@@ -84,10 +89,11 @@ impl Pool {
     pub(crate) fn new(
         node: Arc<str>,
         endpoint: Endpoint,
-        access: Access,
+        purpose: Access,
         policy: PoolPolicy,
         traffic: Arc<Traffic>,
     ) -> Self {
+        let access = if policy.common { Access::ReadWrite } else { purpose };
         let (last, failures) = watch::channel(None);
         let gate = Arc::new(Gate::new(policy.size));
         let wires = Arc::<Wires>::default();
@@ -111,6 +117,7 @@ impl Pool {
             .error_sink(Box::new(Failures { traffic: Arc::clone(&traffic), last }))
             .build_unchecked(manager);
         Self {
+            purpose,
             shared: Arc::new(Shared {
                 node,
                 bb8,
@@ -123,6 +130,11 @@ impl Pool {
                 runtime: tokio::runtime::Handle::current(),
             }),
         }
+    }
+
+    /// The same connections, which must take writes, for writes.
+    pub(crate) fn for_writes(&self) -> Self {
+        Self { purpose: Access::ReadWrite, ..self.clone() }
     }
 
     /// Retires the pool: idle connections are closed at once and those that are out when they come back, no other is opened, and

@@ -257,7 +257,7 @@ pub(crate) fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
         read_replicas_enabled,
         strategy: load_balancing.into_strategy(&mut rand::rng()),
         fallback,
-        pools: PoolPolicy { size: pool_size, connect_timeout },
+        pools: PoolPolicy { size: pool_size, connect_timeout, common: !read_replicas_enabled },
         checkout_timeout,
         causal_wait,
         drain_timeout,

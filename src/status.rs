@@ -2,6 +2,7 @@
 
 use crate::fleet::Role;
 use crate::health::{HealthState, Lag, Reason};
+use crate::limitation::Limitation;
 use crate::observation::Receiver;
 use crate::rollout::{Rollout, ShadowStatus};
 use crate::topology::{Seen, Topology};
@@ -51,6 +52,8 @@ pub struct NodeStatus {
     pub replay_paused: Option<bool>,
     /// Whether it received log when it answered last; `None` where it does not tell, and for a primary.
     pub receiver: Option<Receiver>,
+    /// What it did not do or tell when it answered last, so that routing does without.
+    pub limitations: Vec<Limitation>,
     /// Handles that are out.
     pub in_flight: usize,
     /// Handles for reading given out so far.
@@ -95,6 +98,7 @@ impl NodeStatus {
             version: last.map(|seen| seen.version),
             replay_paused: last.and_then(|seen| seen.standby.replay_paused),
             receiver: last.and_then(|seen| seen.standby.receiver),
+            limitations: last.map(|seen| seen.limitations.clone()).unwrap_or_default(),
             in_flight: node.traffic.in_flight().value(),
             reads: node.traffic.reads(),
             writes: node.traffic.writes(),

@@ -210,7 +210,7 @@ impl TestDatabaseBuilder {
             let listener =
                 TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|cause| error(cause.into()))?;
             let port = listener.local_addr().map_err(|cause| error(cause.into()))?.port();
-            let url = format!("postgres://test:{}@127.0.0.1:{port}/test", stage.password);
+            let url = format!("postgres://test:{}@127.0.0.1:{port}/test?sslmode=disable", stage.password);
             let config = NodeConfig::new(url).name(node.name());
             builder = match node {
                 Node::Primary => builder.primary(config),

@@ -33,7 +33,7 @@ pub(crate) struct Node {
 }
 
 /// The node that takes the writes, for one term: when writes go elsewhere, be it for a moment, its pool is closed for good. Reads
-/// that fall back to the primary never take from it.
+/// that fall back to the primary never take from it, unless all have one pool.
 #[derive(Debug)]
 pub(crate) struct Primary {
     pub(crate) node: Arc<Node>,
@@ -76,6 +76,13 @@ impl Seen {
 }
 
 impl Node {
+    /// The same node with new pools.
+    pub(crate) fn reopened(&self, pools: PoolPolicy) -> Self {
+        let Self { id, name, endpoint, traffic, replay, .. } = self;
+        let (name, traffic, replay) = (Arc::clone(name), Arc::clone(traffic), Arc::clone(replay));
+        Self::new(*id, name, endpoint.clone(), pools, traffic, replay)
+    }
+
     /// Opens no connection yet. Must be called within a tokio runtime.
     pub(crate) fn new(
         id: NodeId,
@@ -94,8 +101,12 @@ impl Node {
 impl Primary {
     /// Opens no connection yet. Must be called within a tokio runtime.
     pub(crate) fn new(node: Arc<Node>) -> Self {
-        let (name, traffic) = (Arc::clone(&node.name), Arc::clone(&node.traffic));
-        let writes = Pool::new(name, node.endpoint.clone(), Access::ReadWrite, node.pools, traffic);
+        let writes = if node.pools.common {
+            node.reads.for_writes()
+        } else {
+            let (name, traffic) = (Arc::clone(&node.name), Arc::clone(&node.traffic));
+            Pool::new(name, node.endpoint.clone(), Access::ReadWrite, node.pools, traffic)
+        };
         Self { node, writes }
     }
 }

@@ -20,6 +20,11 @@ pub(crate) enum TlsError {
     Answer(u8),
     #[error("the server closed the connection when TLS was to begin")]
     Lost(#[source] io::Error),
+    #[error(
+        "the server closed the connection in the handshake, as it does when it does not accept the client's certificate `{}` (`sslcert`): its log says \
+         why", .0.display()
+    )]
+    LostWithCertificate(PathBuf, #[source] io::Error),
     #[error("{advice}")]
     Handshake { advice: String, source: rustls::Error },
     #[error(
@@ -100,7 +105,10 @@ impl TlsError {
         match error.downcast::<rustls::Error>() {
             Ok(source) => Self::Handshake { advice: advice(&source, origin), source },
             Err(_) if negotiation == Negotiation::Direct => Self::NotPostgres,
-            Err(error) => Self::Lost(error),
+            Err(error) => match &origin.client {
+                Some(path) => Self::LostWithCertificate(path.clone(), error),
+                None => Self::Lost(error),
+            },
         }
     }
 
@@ -113,7 +121,7 @@ impl TlsError {
 
     /// The server, or what stands before it, will have no TLS, or not this one: where plain text is allowed it is what remains.
     pub(crate) fn is_of_the_server(&self) -> bool {
-        matches!(self, Self::NotOffered | Self::Answer(_) | Self::Handshake { .. } | Self::NotPostgres)
+        matches!(self, Self::NotOffered | Self::Handshake { .. } | Self::NotPostgres)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Change, Fleet, Listed, NodeId, Role, Service, Writer};
 use crate::health::HealthPolicy;
+use crate::limitation::Limitation;
 use crate::lsn::Lsn;
 use crate::observation::{Identity, Observation, ProbeFailure, Standby};
 use crate::traffic::Tally;
@@ -14,7 +15,15 @@ pub(super) const fn ms(millis: u64) -> Duration {
 
 /// A writable node's answer: of cluster 7, on timeline 1, at 100.
 pub(super) fn primary() -> Answer {
-    Answer { in_recovery: false, lsn: Some(100), system: Some(7), started: None, timeline: Some(1) }
+    Answer {
+        in_recovery: false,
+        lsn: Some(100),
+        system: Some(7),
+        started: None,
+        timeline: Some(1),
+        reported: None,
+        hides_statistics: false,
+    }
 }
 
 /// A standby's answer: of the same cluster and timeline, at the same position.
@@ -30,6 +39,8 @@ pub(super) struct Answer {
     system: Option<u64>,
     started: Option<i64>,
     timeline: Option<u32>,
+    reported: Option<Duration>,
+    hides_statistics: bool,
 }
 
 impl Answer {
@@ -57,6 +68,15 @@ impl Answer {
         Self { timeline: None, ..self }
     }
 
+    /// Without a position; with what the server says of its lag.
+    pub(super) fn reporting(self, lag: Duration) -> Self {
+        Self { reported: Some(lag), ..self.nowhere() }
+    }
+
+    pub(super) fn hiding_statistics(self) -> Self {
+        Self { hides_statistics: true, ..self }
+    }
+
     /// Of the server process that started then; otherwise each node has its own.
     pub(super) fn started(self, started: i64) -> Self {
         Self { started: Some(started), ..self }
@@ -64,7 +84,7 @@ impl Answer {
 
     /// As given within no time at this moment, by the process that started then unless it is another one.
     pub(super) fn observed(self, now: Instant, started: i64) -> Observation {
-        let Self { in_recovery, lsn, system, timeline, .. } = self;
+        let Self { in_recovery, lsn, system, timeline, reported, .. } = self;
         Observation {
             in_recovery,
             lsn: lsn.map(Lsn::new),
@@ -72,7 +92,8 @@ impl Answer {
             identity: Identity { system, started: self.started.unwrap_or(started) },
             timeline,
             version: 150_018,
-            standby: Standby::default(),
+            standby: Standby { reported, ..Standby::default() },
+            limitations: self.hides_statistics.then_some(Limitation::StatisticsHidden).into_iter().collect(),
             asked_at: now,
             answered_at: now,
         }
@@ -222,6 +243,12 @@ impl Scene {
         let told = |change: &Change| match change {
             Change::Health(id, t) => format!("{}: {} to {}: {}", self.name(*id), t.from, t.to, t.reason),
             Change::Role { node, from, to } => format!("{}: a {to}, not a {from}", self.name(*node)),
+            Change::Limitation { node, limitation, began: true } => {
+                format!("{}: {limitation}", self.name(*node))
+            }
+            Change::Limitation { node, limitation, began: false } => {
+                format!("{}: no longer: {limitation}", self.name(*node))
+            }
             Change::Writer { node, from: None } => format!("writes to {}", self.name(*node)),
             Change::Writer { node, from: Some(from) } => {
                 format!("writes to {} instead of {}", self.name(*node), self.name(*from))

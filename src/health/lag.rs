@@ -31,6 +31,11 @@ impl Lag {
         Self { answered_at, as_of: None, bytes: None, lacks_newer: false }
     }
 
+    /// What the server said of itself at some time between the two.
+    pub(crate) fn reported(asked_at: Instant, answered_at: Instant, lag: Duration) -> Self {
+        Self { answered_at, as_of: asked_at.checked_sub(lag), bytes: None, lacks_newer: !lag.is_zero() }
+    }
+
     /// The most that the replica was behind in time when it answered.
     pub fn time(&self) -> Option<Duration> {
         // A sample may have been sent after the replica answered: then it was not behind at all.

@@ -1,13 +1,18 @@
 //! Asks a node how it is: on a connection kept from probe to probe, and when that stays silent on another one as well.
+//!
+//! An address may lead to several servers, or to another one than before: a proxy's, a virtual one that has moved while connections
+//! live on. So the connection is replaced now and then, by one that has been seen to work, and the two are compared.
 
 mod session;
 
 use crate::endpoint::Endpoint;
+use crate::limitation::Limitation;
 use crate::observation::{Observation, ProbeFailure};
 use futures_util::future::select;
 use session::Session;
 use std::pin::pin;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// The monitor's own way to one node: a session that is opened when it is needed and given up after a failure.
@@ -15,25 +20,43 @@ use tokio::time::timeout;
 pub(super) struct Prober {
     endpoint: Endpoint,
     session: Option<Session>,
+    /// The session that is to replace it, with its first answer, in the making.
+    next: JoinSet<Result<(Observation, Session), ProbeFailure>>,
+    /// How many sessions in a row have led to the same server as the one before, since one has not.
+    alike: Option<u32>,
 }
+
+/// So many probes are made on one session.
+const RENEWAL: u32 = 60;
+
+/// After so many sessions to the same server there are not several any more.
+const ALIKE: u32 = 10;
 
 impl Prober {
     pub(super) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, session: None }
+        Self { endpoint, session: None, next: JoinSet::new(), alike: None }
     }
 
     /// Asks the node, connecting first if need be.
-    ///
-    /// An attempt without an answer after two fifths of its limit is joined by a second one on a connection of its own, under a
-    /// limit as long: a single connection gone silent does not make a living node unreachable, and a silent node is told after
-    /// seven fifths of the limit. The first answer counts, and its session is kept; of two failures, what the node has said.
     ///
     /// # Cancel safety
     ///
     /// A dropped call closes its connections; the next one opens another.
     pub(super) async fn probe(&mut self, limit: Duration) -> Result<Observation, ProbeFailure> {
+        let (mut observation, session) = self.ask(limit).await?;
+        self.session = Some(self.renewed(session, &observation, limit));
+        if self.alike.is_some() {
+            observation.limitations.push(Limitation::SeveralServers);
+        }
+        Ok(observation)
+    }
+
+    /// An attempt without an answer after two fifths of its limit is joined by a second one on a connection of its own, under a
+    /// limit as long: a single connection gone silent does not make a living node unreachable, and a silent node is told after
+    /// seven fifths of the limit. The first answer counts; of two failures, what the node has said.
+    async fn ask(&mut self, limit: Duration) -> Result<(Observation, Session), ProbeFailure> {
         let mut first = pin!(attempt(&self.endpoint, self.session.take(), limit));
-        let answer = match timeout(limit * 2 / 5, &mut first).await {
+        match timeout(limit * 2 / 5, &mut first).await {
             Ok(answer) => answer,
             Err(_) => {
                 let second = pin!(attempt(&self.endpoint, None, limit));
@@ -43,10 +66,41 @@ impl Prober {
                     Err(failure) => other.await.map_err(|later| tell(failure, later)),
                 }
             }
-        };
-        let (observation, session) = answer?;
-        self.session = Some(session);
-        Ok(observation)
+        }
+    }
+
+    /// The session to ask next, after this answer on the one that there is.
+    fn renewed(&mut self, session: Session, observation: &Observation, limit: Duration) -> Session {
+        if session.answers() <= 1 {
+            // What has begun before it says nothing of where it leads.
+            self.next.abort_all();
+        }
+        if session.answers().is_multiple_of(RENEWAL) && self.next.is_empty() {
+            let (endpoint, columns) = (self.endpoint.clone(), session.columns().clone());
+            self.next.spawn(async move {
+                let asking = async {
+                    let mut session = Session::asking(&endpoint, columns).await?;
+                    Ok((session.ask().await?, session))
+                };
+                timeout(limit, asking)
+                    .await
+                    .unwrap_or(Err(ProbeFailure::TimedOut { probes: 1, after: limit }))
+            });
+        }
+        // The session answers still, and has begun before the next one: if that leads elsewhere, there are two servers.
+        match self.next.try_join_next() {
+            Some(Ok(Ok((other, next)))) => {
+                let same = other.identity.started == observation.identity.started;
+                self.alike = if same {
+                    self.alike.map(|alike| alike + 1).filter(|alike| *alike < ALIKE)
+                } else {
+                    Some(0)
+                };
+                next
+            }
+            // A node that takes no new connections is still as healthy as it says on this one.
+            _ => session,
+        }
     }
 }
 

@@ -26,6 +26,14 @@ pub(super) fn report(change: &Change, of: impl Fn(NodeId) -> (Arc<str>, Role)) {
         Change::Role { node, from, to } => {
             warn!(node = &*name(*node), %from, %to, "node is not what it was taken for");
         }
+        Change::Limitation { node, limitation, began } => {
+            let node = &*name(*node);
+            match (began, limitation.is_usual()) {
+                (true, true) => info!(node, %limitation, "node has a limitation"),
+                (true, false) => warn!(node, %limitation, "node has a limitation"),
+                (false, _) => info!(node, %limitation, "node has a limitation no longer"),
+            }
+        }
         Change::Writer { node, from: Some(from) } => {
             warn!(node = &*name(*node), from = &*name(*from), "writes go to another primary");
         }

@@ -262,18 +262,33 @@ impl Rounds {
 
     /// Begins a term for the node that takes the writes, unless its term goes on.
     fn appoint(&mut self, writer: Writer) {
-        let id = match writer {
-            Writer::Node(id) => id,
-            Writer::Nobody(why) => {
-                self.primary = Err(why);
-                return;
+        let goes_on = |primary: &Arc<Primary>| {
+            let node = self
+                .watched
+                .iter()
+                .map(|watched| &watched.node)
+                .find(|node| Arc::ptr_eq(node, &primary.node));
+            node.is_some_and(|node| writer == Writer::Node(node.id))
+        };
+        if self.primary.as_ref().is_ok_and(goes_on) {
+            return;
+        }
+        if let Ok(primary) = &self.primary
+            && primary.node.pools.common
+        {
+            // Its pool ends with the term; what is read from then on needs another.
+            let ended = self.watched.iter_mut().find(|watched| Arc::ptr_eq(&watched.node, &primary.node));
+            ended
+                .into_iter()
+                .for_each(|watched| watched.node = Arc::new(watched.node.reopened(watched.node.pools)));
+        }
+        self.primary = match writer {
+            Writer::Nobody(why) => Err(why),
+            Writer::Node(id) => {
+                let Some(watched) = self.watched.iter().find(|watched| watched.node.id == id) else { return };
+                Ok(Arc::new(Primary::new(Arc::clone(&watched.node))))
             }
         };
-        let watched = self.watched.iter().find(|watched| watched.node.id == id);
-        let Some(node) = watched.map(|watched| &watched.node) else { return };
-        if !self.primary.as_ref().is_ok_and(|primary| Arc::ptr_eq(&primary.node, node)) {
-            self.primary = Ok(Arc::new(Primary::new(Arc::clone(node))));
-        }
     }
 
     /// Takes note of the history that the node writes which takes the writes.

@@ -79,7 +79,7 @@ impl Pool {
 
     fn place(&self, permit: SemaphorePermit<'_>) -> Place {
         permit.forget();
-        Place { shared: Arc::clone(&self.shared) }
+        Place { shared: Arc::clone(&self.shared), purpose: self.purpose }
     }
 
     /// Opens a connection, or takes one that has been given back meanwhile. As long as others hold connections the node is

@@ -2,7 +2,7 @@
 
 use super::manager::Manager;
 use super::wire::{CANCEL, GRACE, User, Wire};
-use super::{Opened, Place};
+use super::{Access, Opened, Place};
 use crate::failure::Cause;
 use crate::gauge::Counted;
 use diesel_async::pooled_connection::PoolableConnection;
@@ -32,7 +32,7 @@ struct Loan {
 
 impl Lease {
     pub(super) fn new(connection: bb8::PooledConnection<'static, Manager>, place: Place) -> Self {
-        place.shared.traffic.lent(place.shared.user == User::Anything);
+        place.shared.traffic.lent(place.purpose == Access::ReadWrite);
         let _in_flight = place.shared.traffic.in_flight().count();
         Self { loan: Some(Loan { connection, place }), _in_flight }
     }

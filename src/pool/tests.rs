@@ -43,7 +43,7 @@ async fn cluster(replicas: usize) -> Cluster {
 }
 
 fn pool(url: &str, access: Access, size: u32) -> (Pool, Arc<Traffic>) {
-    pool_with(url, access, PoolPolicy { size, connect_timeout: SECOND })
+    pool_with(url, access, PoolPolicy { size, connect_timeout: SECOND, common: false })
 }
 
 fn pool_with(url: &str, access: Access, policy: PoolPolicy) -> (Pool, Arc<Traffic>) {

@@ -290,11 +290,13 @@ mod tests {
             }
             let [a, b, c] = nodes.try_into().expect("three");
             let builder = Router::builder().primary(a).replica(b).replica(c).fallback(fallback);
-            let topology = Router::unproven(builder.config().expect("valid"), &Arc::default());
+            let config = builder.config().expect("valid");
+            let rollout = Choice::new(InForce::of(&config));
+            let topology = Router::unproven(config, &Arc::default());
             let shared = Shared {
                 topology: Arc::new(Latest::new(topology)),
                 retries: Retries::new(RetryBudget::default(), Instant::now()),
-                rollout: Choice::new(InForce::default()),
+                rollout,
                 commands: mpsc::unbounded_channel().0,
                 stop: watch::Sender::new(false),
             };

@@ -1,7 +1,7 @@
 //! What operators are told: each change of a node's health once, with its fields.
 
 use crate::support::{self, until, until_health};
-use diesel_replicas::HealthState;
+use diesel_replicas::{HealthState, Limitation, NodeConfig, Router};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Mutex, Once};
@@ -25,11 +25,17 @@ fn listen() {
     });
 }
 
-/// The changes that this thread's routers have told of one node so far.
+/// The changes of health that this thread's routers have told of one node so far.
 fn told_of(node: &str) -> Vec<Fields> {
+    told(node, "node health changed")
+}
+
+fn told(node: &str, message: &str) -> Vec<Fields> {
     let this = thread::current().id();
     let told = TOLD.lock().unwrap();
-    let told = told.iter().filter(|(thread, fields)| *thread == this && fields["node"] == node);
+    let told = told
+        .iter()
+        .filter(|(thread, fields)| *thread == this && fields["node"] == node && fields["message"] == message);
     told.map(|(_, fields)| fields.clone()).collect()
 }
 
@@ -40,7 +46,7 @@ impl<S: Subscriber> Layer<S> for Listener {
         let mut fields = Texts(Fields::from([("level".to_owned(), event.metadata().level().to_string())]));
         event.record(&mut fields);
         if fields.0["level"] != "DEBUG"
-            && fields.0.get("message").is_some_and(|message| message == "node health changed")
+            && fields.0.get("message").is_some_and(|message| message.starts_with("node h"))
         {
             TOLD.lock().unwrap().push((thread::current().id(), fields.0));
         }
@@ -94,4 +100,30 @@ async fn each_change_of_health_is_one_event_with_fields() {
     for quiet in [cluster.primary(), cluster.replica(1)] {
         assert_eq!(told_of(quiet.name()).len(), 1, "{:#?}", told_of(quiet.name()));
     }
+}
+
+#[tokio::test]
+async fn each_limitation_is_one_event_when_it_begins_and_one_when_it_ends() {
+    listen();
+    let cluster = support::cluster(0).await;
+    let primary = cluster.primary();
+    primary.sql("CREATE ROLE app LOGIN").await.unwrap();
+    let url = format!("{}?sslmode=disable", primary.url().replace("//postgres@", "//app@"));
+    let router = support::ready(Router::builder().primary(NodeConfig::new(url).name("limited"))).await;
+    let limitations = || support::status(&router, "limited").limitations;
+    until("the role is told to have no rights", || limitations() == [Limitation::StatisticsHidden]).await;
+    primary.sql("GRANT pg_monitor TO app").await.unwrap();
+    until("it has them", || limitations().is_empty()).await;
+    primary.sql("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC").await.unwrap();
+    until("a function is withheld", || limitations() == [Limitation::Withheld(vec!["pg_control_system"])])
+        .await;
+
+    let began = told("limited", "node has a limitation");
+    let began: Vec<_> = began.iter().map(|fields| (&*fields["level"], &*fields["limitation"])).collect();
+    let [("INFO", hidden), ("WARN", "the server refuses pg_control_system")] = began[..] else {
+        panic!("{began:?}")
+    };
+    assert!(hidden.contains("pg_read_all_stats"), "{hidden}");
+    let ended = told("limited", "node has a limitation no longer");
+    assert_eq!(ended.iter().map(|fields| &*fields["limitation"]).collect::<Vec<_>>(), [hidden]);
 }

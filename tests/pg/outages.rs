@@ -90,7 +90,7 @@ async fn when_nothing_falls_back_the_error_is_that_of_the_last_attempt() {
 #[tokio::test]
 async fn a_shutdown_ends_a_request_that_is_dialling() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("postgres://app@{}/chat", listener.local_addr().unwrap());
+    let url = format!("postgres://app@{}/chat?sslmode=disable", listener.local_addr().unwrap());
     let builder = Router::builder().primary(url).connect_timeout(60 * SECOND).checkout_timeout(60 * SECOND);
     let router = builder.build().await.unwrap();
     let request = waiting(&router).await;
@@ -150,8 +150,9 @@ async fn a_read_session_that_something_before_the_server_made_writable_is_refuse
     let cluster = support::cluster(0).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = cluster.primary().url();
-    let meddled =
-        url.replace(&format!(":{}/", port(&url)), &format!(":{}/", listener.local_addr().unwrap().port()));
+    let meddled = url
+        .replace(&format!(":{}/", port(&url)), &format!(":{}/", listener.local_addr().unwrap().port()));
+    let meddled = format!("{meddled}?sslmode=disable");
     let mut meddling = JoinSet::new();
     meddling.spawn(meddle(listener, port(&url)));
     let router = Router::builder().primary(meddled).build().await.unwrap();

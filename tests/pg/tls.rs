@@ -6,7 +6,7 @@ use crate::proxy;
 use crate::support::{self, notes, until, until_async, until_quiet};
 use authority::{Authority, Folder, Identity};
 use diesel::prelude::*;
-use diesel_replicas::{HealthState, NodeConfig, Router, RunQueryDsl};
+use diesel_replicas::{HealthState, Limitation, NodeConfig, Router, RunQueryDsl};
 use pg_cluster::{Cluster, Node};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -266,7 +266,7 @@ async fn a_client_shows_its_certificate_and_the_server_says_what_it_thinks_of_it
             "sslmode=verify-full&sslrootcert={{}}/ca.crt&sslcert={{}}/{certificate}.crt&sslkey={{}}/{key}.key{more}"
         )
     };
-    let refused = "the server does not accept the client's certificate";
+    let refused = "does not accept the client's certificate";
     for (parameters, expected) in [
         (with("right", "right", ""), TLS),
         (with("right", "right", "&ssl_max_protocol_version=TLSv1.2"), Ok("TLSv1.2")),
@@ -503,4 +503,23 @@ async fn what_answers_anything_but_yes_gets_nothing_in_plain_text() {
             assert!(!String::from_utf8_lossy(heard).contains("app"), "{heard:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn plain_text_where_tls_was_preferred_is_told() {
+    let cluster = support::cluster(0).await;
+    let limitations = async |parameters: &str| {
+        let url = format!("{}?{parameters}", cluster.primary().url());
+        let router = support::ready(Router::builder().primary(NodeConfig::new(url).name("node"))).await;
+        support::status(&router, "node").limitations
+    };
+    let plain = |why: &str| vec![Limitation::Unencrypted(why.into())];
+    assert_eq!(limitations("sslmode=disable").await, []);
+    assert_eq!(limitations("sslmode=prefer").await, plain("the server has no TLS"));
+    assert_eq!(limitations("").await, plain("the server has no TLS"));
+    assert_eq!(limitations("sslmode=allow").await, plain("`sslmode=allow` asks for no more"));
+    let stage = Stage::set(0).await;
+    let router =
+        support::ready(Router::builder().primary(stage.url(stage.cluster.primary(), "postgres", ""))).await;
+    assert_eq!(router.status().nodes[0].limitations, []);
 }

@@ -91,6 +91,9 @@ impl Sim {
                         NoPrimary::Unconfirmed => "no writer: unconfirmed",
                     });
                 }
+                Change::Limitation { .. } => {
+                    return Err(TestCaseError::fail("the servers here have no limitations"));
+                }
                 Change::SplitBrain(nodes) => {
                     prop_assert!(!mem::replace(&mut self.told.split, true) && nodes.len() > 1);
                     self.count("split brain");

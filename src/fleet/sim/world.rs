@@ -141,6 +141,7 @@ impl World {
             timeline: Some(self.timeline(history)).filter(|_| self.tells != Tells::NoTimeline),
             version: 150_018,
             standby: Standby::default(),
+            limitations: vec![],
             asked_at,
             answered_at: self.now,
         };

@@ -2,6 +2,7 @@
 
 use crate::endpoint::Endpoint;
 use crate::error::Chain;
+use crate::limitation::Limitation;
 use crate::lsn::Lsn;
 use crate::observation::{Identity, Observation, ProbeFailure, Receiver, Standby};
 use crate::pool::{ConnectError, Dialed};
@@ -20,36 +21,90 @@ const ALWAYS: &str = "in_recovery::text, \
      (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint AS started, \
      pg_catalog.current_setting('server_version_num') AS version";
 
-/// What a server may decline to tell: an administrator revokes functions, a managed service does not support them.
-///
+/// A column that a server may decline to fill: an administrator revokes functions, a managed service does not support them.
+#[derive(Debug)]
+pub(super) struct Optional {
+    /// What it needs.
+    function: &'static str,
+    sql: &'static str,
+}
+
+const fn optional(function: &'static str, sql: &'static str) -> Optional {
+    Optional { function, sql }
+}
+
 /// A role without privileges may call them all; only the received timeline is hidden from it. Functions that fail on one kind of
 /// node stand in a branch of `CASE`, which is evaluated on demand. The position comes before the timelines, which only grow.
-const OPTIONAL: [&str; 10] = [
-    "(pg_catalog.pg_control_system()).system_identifier AS system",
-    "CASE WHEN NOT in_recovery THEN pg_catalog.pg_current_wal_lsn() END AS written",
-    "CASE WHEN NOT in_recovery THEN pg_catalog.pg_current_wal_insert_lsn() END AS inserted",
+const OPTIONAL: &[Optional] = &[
+    optional("pg_control_system", "(pg_catalog.pg_control_system()).system_identifier AS system"),
+    optional(
+        "pg_current_wal_lsn",
+        "CASE WHEN NOT in_recovery THEN pg_catalog.pg_current_wal_lsn() END AS written",
+    ),
+    optional(
+        "pg_current_wal_insert_lsn",
+        "CASE WHEN NOT in_recovery THEN pg_catalog.pg_current_wal_insert_lsn() END AS inserted",
+    ),
     // The control file tells a new timeline only after a checkpoint.
-    "CASE WHEN NOT in_recovery THEN \
-         ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::bigint \
-     END AS written_timeline",
-    "CASE WHEN in_recovery THEN pg_catalog.pg_last_wal_replay_lsn() END AS replayed",
+    optional(
+        "pg_walfile_name",
+        "CASE WHEN NOT in_recovery THEN \
+             ('x' || pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::bigint \
+         END AS written_timeline",
+    ),
+    optional(
+        "pg_last_wal_replay_lsn",
+        "CASE WHEN in_recovery THEN pg_catalog.pg_last_wal_replay_lsn() END AS replayed",
+    ),
     // What it is to receive next: whatever has been replayed is in its history.
-    "CASE WHEN in_recovery THEN (pg_catalog.pg_stat_get_wal_receiver()).received_tli END AS received_timeline",
-    "CASE WHEN in_recovery THEN (pg_catalog.pg_control_checkpoint()).timeline_id END AS checkpoint_timeline",
+    optional(
+        "pg_stat_get_wal_receiver",
+        "CASE WHEN in_recovery THEN (pg_catalog.pg_stat_get_wal_receiver()).received_tli END AS received_timeline",
+    ),
+    optional(
+        "pg_control_checkpoint",
+        "CASE WHEN in_recovery THEN (pg_catalog.pg_control_checkpoint()).timeline_id END AS checkpoint_timeline",
+    ),
     // Zero while there is none.
-    "CASE WHEN in_recovery THEN nullif((pg_catalog.pg_control_recovery()).min_recovery_end_timeline, 0) \
-     END AS recovery_timeline",
-    "CASE WHEN in_recovery THEN (pg_catalog.pg_get_wal_replay_pause_state() = 'paused')::text END AS replay_paused",
+    optional(
+        "pg_control_recovery",
+        "CASE WHEN in_recovery THEN nullif((pg_catalog.pg_control_recovery()).min_recovery_end_timeline, 0) \
+         END AS recovery_timeline",
+    ),
+    optional(
+        "pg_get_wal_replay_pause_state",
+        "CASE WHEN in_recovery THEN (pg_catalog.pg_get_wal_replay_pause_state() = 'paused')::text END AS replay_paused",
+    ),
     // The process is there for everybody to see from when it has connected until it ends.
-    "CASE WHEN in_recovery THEN ((pg_catalog.pg_stat_get_wal_receiver()).pid IS NOT NULL)::text END AS receiving",
+    optional(
+        "pg_stat_get_wal_receiver",
+        "CASE WHEN in_recovery THEN ((pg_catalog.pg_stat_get_wal_receiver()).pid IS NOT NULL)::text END AS receiving",
+    ),
+    optional("pg_has_role", "pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')::text AS sees_statistics"),
 ];
+
+/// Where a standby does not tell how far it has replayed: Amazon Aurora's standbys share the storage of their primary, and say how
+/// far they are behind in it. Its functions stand in no catalog, so whether they are there shows in the answer.
+///
+/// Source: Aurora user guide, "aurora_replica_status".
+const AURORA: &Optional = &optional(
+    "aurora_replica_status",
+    "CASE WHEN in_recovery THEN (SELECT ceil(status.replica_lag_in_msec)::bigint FROM aurora_replica_status() AS status \
+         WHERE status.server_id = aurora_db_instance_identifier()) END AS reported_ms",
+);
+
+/// The columns that are asked for.
+pub(super) type Columns = Vec<&'static Optional>;
 
 /// An open connection, which knows what its server declines to tell.
 #[derive(Debug)]
 pub(super) struct Session {
     client: Client,
-    /// Those of [`OPTIONAL`] that the server tells, as far as is known.
-    columns: Vec<&'static str>,
+    columns: Columns,
+    /// How often it has been answered.
+    answers: u32,
+    /// Why it is not encrypted, where that was preferred.
+    plain: Option<Arc<str>>,
     /// Drives the connection; dropping the set ends it, however silent the node is.
     _connection: JoinSet<()>,
 }
@@ -62,13 +117,27 @@ struct Answer {
 
 impl Session {
     pub(super) async fn open(endpoint: &Endpoint) -> Result<Self, ProbeFailure> {
-        let Dialed { client, connection, .. } = endpoint.connect_raw().await.map_err(refusal)?;
+        Self::asking(endpoint, OPTIONAL.iter().collect()).await
+    }
+
+    /// With what an earlier session to the same address has learned.
+    pub(super) async fn asking(endpoint: &Endpoint, columns: Columns) -> Result<Self, ProbeFailure> {
+        let Dialed { client, connection, plain, .. } = endpoint.connect_raw().await.map_err(refusal)?;
         let mut driver = JoinSet::new();
         // What goes wrong on the connection shows in the client's answers.
         driver.spawn(async move {
             let _ = connection.await;
         });
-        Ok(Self { client, columns: OPTIONAL.to_vec(), _connection: driver })
+        Ok(Self { client, columns, answers: 0, plain, _connection: driver })
+    }
+
+    /// Those that the server tells, as far as is known.
+    pub(super) fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
+    pub(super) fn answers(&self) -> u32 {
+        self.answers
     }
 
     /// Asks in a single statement, so that a promotion cannot come between its parts, and once again when the server answers with
@@ -79,6 +148,7 @@ impl Session {
         let answer = match self.query().await {
             Err(error) if error.as_db_error().is_some() => {
                 self.leave_out_what_is_refused().await;
+                self.look_for_aurora().await;
                 self.query().await
             }
             answer => answer,
@@ -89,7 +159,23 @@ impl Session {
             _ => None,
         });
         let row = Row(|column: &str| told.and_then(|row| row.try_get(column).ok().flatten()));
-        row.observation(asked_at, answered_at).map_err(ProbeFailure::Failed)
+        let observation = row.observation(asked_at, answered_at).map_err(ProbeFailure::Failed)?;
+        self.answers = self.answers.saturating_add(1);
+        Ok(Observation { limitations: self.limitations(&row), ..observation })
+    }
+
+    fn limitations<'r>(&self, row: &Row<impl Fn(&str) -> Option<&'r str>>) -> Vec<Limitation> {
+        let asked = |column: &&Optional| self.columns.iter().any(|asked| asked.sql == column.sql);
+        let mut withheld: Vec<_> =
+            OPTIONAL.iter().filter(|column| !asked(column)).map(|column| column.function).collect();
+        withheld.dedup();
+        let mut limitations = vec![];
+        limitations.extend(self.plain.clone().map(Limitation::Unencrypted));
+        limitations.extend((!withheld.is_empty()).then_some(Limitation::Withheld(withheld)));
+        limitations.extend(row.0("reported_ms").map(|_| Limitation::LagReported));
+        limitations
+            .extend((row.0("sees_statistics") == Some("false")).then_some(Limitation::StatisticsHidden));
+        limitations
     }
 
     async fn query(&self) -> Result<Answer, Error> {
@@ -101,23 +187,33 @@ impl Session {
     /// Asks for each column alone, all in one round trip.
     async fn leave_out_what_is_refused(&mut self) {
         let client = &self.client;
-        let alone = |column: &&'static str| {
+        let alone = |column: &&'static Optional| {
             let statement = statement(&[column]);
             async move { client.simple_query(&statement).await }
         };
         let mut answers = join_all(self.columns.iter().map(alone)).await.into_iter();
         self.columns.retain(|column| match answers.next() {
             Some(Err(error)) if is_refusal(&error) => {
-                debug!(column, error = %Chain(&error), "the server declines to tell the monitor");
+                debug!(column = column.function, error = %Chain(&error), "the server declines to tell the monitor");
                 false
             }
             _ => true,
         });
     }
+
+    async fn look_for_aurora(&mut self) {
+        let tells = |function| self.columns.iter().any(|column| column.function == function);
+        if tells("pg_last_wal_replay_lsn") || tells(AURORA.function) {
+            return;
+        }
+        if self.client.simple_query(&statement(&[AURORA])).await.is_ok() {
+            self.columns.push(AURORA);
+        }
+    }
 }
 
-fn statement(columns: &[&str]) -> String {
-    let columns: String = columns.iter().flat_map(|column| [", ", column]).collect();
+fn statement(columns: &[&Optional]) -> String {
+    let columns: String = columns.iter().flat_map(|column| [", ", column.sql]).collect();
     format!("SELECT {ALWAYS}{columns} FROM pg_catalog.pg_is_in_recovery() AS in_recovery")
 }
 
@@ -174,7 +270,9 @@ impl<'r, F: Fn(&str) -> Option<&'r str>> Row<F> {
                 replay_paused: self.optional("replay_paused")?,
                 receiver: self.optional("receiving")?.map(receiver),
                 behind: self.optional("behind_ms")?.map(Duration::from_millis),
+                reported: self.optional("reported_ms")?.map(Duration::from_millis),
             },
+            limitations: vec![],
             asked_at,
             answered_at,
         })
@@ -261,10 +359,25 @@ mod tests {
             assert_eq!(primary.identity.system, replica.identity.system);
             assert_ne!(primary.identity.started, replica.identity.started);
             assert_eq!(primary.standby, Standby::default());
-            let streams =
-                Standby { replay_paused: Some(false), receiver: Some(Receiver::Streaming), behind: None };
+            let streams = Standby {
+                replay_paused: Some(false),
+                receiver: Some(Receiver::Streaming),
+                behind: None,
+                reported: None,
+            };
             assert_eq!(replica.standby, streams, "{role}");
+            let hidden = if role == "nobody" { &[Limitation::StatisticsHidden][..] } else { &[] };
+            for observation in [&primary, &replica] {
+                let limitations: Vec<_> =
+                    observation.limitations.iter().filter(|one| !is_plain(one)).collect();
+                assert_eq!(limitations, hidden.iter().collect::<Vec<_>>(), "{role}");
+            }
         }
+    }
+
+    /// Where TLS is preferred, the servers here do without.
+    fn is_plain(limitation: &Limitation) -> bool {
+        matches!(limitation, Limitation::Unencrypted(_))
     }
 
     async fn major(cluster: &Cluster) -> u32 {
@@ -287,7 +400,12 @@ mod tests {
         let cut = ask(&mut session).await;
         assert_eq!(
             cut.standby,
-            Standby { replay_paused: Some(false), receiver: Some(Receiver::Stopped), behind: None }
+            Standby {
+                replay_paused: Some(false),
+                receiver: Some(Receiver::Stopped),
+                behind: None,
+                reported: None
+            }
         );
 
         replica.promote().await.expect("it becomes a primary");
@@ -354,6 +472,14 @@ mod tests {
         }
     }
 
+    fn withheld(seen: &Observation) -> Vec<&'static str> {
+        let functions = seen.limitations.iter().filter_map(|limitation| match limitation {
+            Limitation::Withheld(functions) => Some(functions.clone()),
+            _ => None,
+        });
+        functions.flatten().collect()
+    }
+
     #[tokio::test]
     async fn what_a_server_refuses_is_unknown_and_the_rest_is_told() {
         const REFUSED: [(&str, &str); 3] = [
@@ -379,14 +505,22 @@ mod tests {
                 let seen = ask(&mut session).await;
                 assert!(!seen.in_recovery && seen.identity.system.is_some());
                 assert_eq!((seen.lsn, seen.timeline), (None, None), "{refusal:?}");
+                let withheld = withheld(&seen);
+                assert!(withheld.contains(&"pg_current_wal_lsn"), "{refusal:?}: {withheld:?}");
                 assert!(session.columns.len() < COLUMNS, "it is remembered");
             }
             for mut session in [old_replica, new_replica] {
                 let seen = ask(&mut session).await;
                 assert!(seen.in_recovery && seen.identity.system.is_some());
                 assert_eq!((seen.lsn, seen.timeline), (None, Some(1)), "{refusal:?}");
-                let standby =
-                    Standby { replay_paused: None, receiver: Some(Receiver::Streaming), behind: None };
+                let withheld = withheld(&seen);
+                assert!(withheld.contains(&"pg_last_wal_replay_lsn"), "{refusal:?}: {withheld:?}");
+                let standby = Standby {
+                    replay_paused: None,
+                    receiver: Some(Receiver::Streaming),
+                    behind: None,
+                    reported: None,
+                };
                 assert_eq!(seen.standby, standby, "{refusal:?}");
                 assert!(session.columns.len() < COLUMNS, "it is remembered");
             }
@@ -409,6 +543,7 @@ mod tests {
             timeline: None,
             version: 140_000,
             standby: Standby::default(),
+            limitations: vec![],
             asked_at: now,
             answered_at: now,
         };

@@ -75,8 +75,11 @@ impl Rounds {
             let role = if i == 0 { Role::Primary } else { Role::Replica };
             order.push(self.list(spec, Origin::Configuration, role));
         }
+        // To do without replicas is not to do without the primary, which may be one of those by now.
+        let primary = self.fleet.last_writer().filter(|_| !self.settings.read_replicas_enabled);
         let gone = self.watched.iter().filter(|watched| {
-            watched.listing.by == Origin::Configuration && !order.contains(&watched.node.id)
+            let id = watched.node.id;
+            watched.listing.by == Origin::Configuration && !order.contains(&id) && Some(id) != primary
         });
         let gone: Vec<_> = gone.map(|watched| watched.node.id).collect();
         for id in gone {
@@ -114,14 +117,11 @@ impl Rounds {
         let mut old = vec![];
         for watched in self.watched.iter_mut().filter(|watched| watched.leaving.is_none()) {
             let wanted = self.settings.pools.sized(watched.listing.pool_size);
-            let Node { id, name, endpoint, pools, traffic, reads, replay } = &*watched.node;
-            if *pools == wanted {
+            if watched.node.pools == wanted {
                 continue;
             }
-            let (name, traffic, replay) = (Arc::clone(name), Arc::clone(traffic), Arc::clone(replay));
-            let reopened = Arc::new(Node::new(*id, name, endpoint.clone(), wanted, traffic, replay));
-            old.push(reads.clone());
-            watched.node = reopened;
+            let reopened = Arc::new(watched.node.reopened(wanted));
+            old.push(mem::replace(&mut watched.node, reopened).reads.clone());
         }
         old
     }
@@ -289,6 +289,7 @@ mod tests {
             timeline: Some(timeline),
             version: 150_018,
             standby: Standby::default(),
+            limitations: vec![],
             asked_at: now,
             answered_at: now,
         };

@@ -54,7 +54,7 @@ async fn whoever_waits_is_told_that_the_pool_was_retired() {
 async fn a_dial_ends_with_its_pool() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://app@{}/app", listener.local_addr().unwrap());
-    let policy = PoolPolicy { size: 1, connect_timeout: 2 * PATIENCE };
+    let policy = PoolPolicy { size: 1, connect_timeout: 2 * PATIENCE, common: false };
     let (pool, traffic) = pool_with(&url, Access::ReadOnly, policy);
     let answering = async {
         let (mut server, _) = listener.accept().await.unwrap();
