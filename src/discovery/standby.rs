@@ -4,7 +4,7 @@ use super::{Discovering, Discovery};
 use crate::{
     config::{ConfigError, NodeConfig, parse_url},
     endpoint::{Endpoint, PasswordProvider},
-    pool::{ConnectError, Dialed},
+    pool::{Access, ConnectError, Dialed},
 };
 use std::{
     fmt,
@@ -131,7 +131,7 @@ impl StandbyDiscovery {
     }
 
     async fn connect(&self) -> Result<Session, StandbyError> {
-        let connected = self.asked.connect_raw().await;
+        let connected = self.asked.connect_raw(Access::ReadOnly).await;
         let Dialed { client, connection, .. } =
             connected.map_err(|cause| StandbyError::Connect { node: self.node(), cause })?;
         let mut driver = JoinSet::new();

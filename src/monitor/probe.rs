@@ -8,6 +8,7 @@ mod session;
 use crate::endpoint::Endpoint;
 use crate::limitation::Limitation;
 use crate::observation::{Observation, ProbeFailure};
+use crate::pool::Access;
 use futures_util::future::select;
 use session::Session;
 use std::pin::pin;
@@ -42,8 +43,12 @@ impl Prober {
     /// # Cancel safety
     ///
     /// A dropped call closes its connections; the next one opens another.
-    pub(super) async fn probe(&mut self, limit: Duration) -> Result<Observation, ProbeFailure> {
-        let (mut observation, session) = self.ask(limit).await?;
+    pub(super) async fn probe(
+        &mut self,
+        access: Access,
+        limit: Duration,
+    ) -> Result<Observation, ProbeFailure> {
+        let (mut observation, session) = self.ask(access, limit).await?;
         self.session = Some(self.renewed(session, &observation, limit));
         if self.alike.is_some() {
             observation.limitations.push(Limitation::SeveralServers);
@@ -54,12 +59,13 @@ impl Prober {
     /// An attempt without an answer after two fifths of its limit is joined by a second one on a connection of its own, under a
     /// limit as long: a single connection gone silent does not make a living node unreachable, and a silent node is told after
     /// seven fifths of the limit. The first answer counts; of two failures, what the node has said.
-    async fn ask(&mut self, limit: Duration) -> Result<(Observation, Session), ProbeFailure> {
-        let mut first = pin!(attempt(&self.endpoint, self.session.take(), limit));
+    async fn ask(&mut self, access: Access, limit: Duration) -> Result<(Observation, Session), ProbeFailure> {
+        let kept = self.session.take().filter(|session| session.access() == access);
+        let mut first = pin!(attempt(&self.endpoint, access, kept, limit));
         match timeout(limit * 2 / 5, &mut first).await {
             Ok(answer) => answer,
             Err(_) => {
-                let second = pin!(attempt(&self.endpoint, None, limit));
+                let second = pin!(attempt(&self.endpoint, access, None, limit));
                 let (answer, other) = select(first, second).await.into_inner();
                 match answer {
                     Ok(answer) => Ok(answer),
@@ -76,10 +82,11 @@ impl Prober {
             self.next.abort_all();
         }
         if session.answers().is_multiple_of(RENEWAL) && self.next.is_empty() {
-            let (endpoint, columns) = (self.endpoint.clone(), session.columns().clone());
+            let (endpoint, access, columns) =
+                (self.endpoint.clone(), session.access(), session.columns().clone());
             self.next.spawn(async move {
                 let asking = async {
-                    let mut session = Session::asking(&endpoint, columns).await?;
+                    let mut session = Session::asking(&endpoint, access, columns).await?;
                     Ok((session.ask().await?, session))
                 };
                 timeout(limit, asking)
@@ -108,6 +115,7 @@ impl Prober {
 /// within the same limit.
 async fn attempt(
     endpoint: &Endpoint,
+    access: Access,
     kept: Option<Session>,
     limit: Duration,
 ) -> Result<(Observation, Session), ProbeFailure> {
@@ -117,7 +125,7 @@ async fn attempt(
         {
             return Ok((observation, session));
         }
-        let mut session = Session::open(endpoint).await?;
+        let mut session = Session::open(endpoint, access).await?;
         let observation = session.ask().await?;
         Ok((observation, session))
     };
@@ -248,7 +256,7 @@ mod tests {
     }
 
     async fn good(prober: &mut Prober) {
-        let answer = prober.probe(LIMIT).await;
+        let answer = prober.probe(Access::ReadOnly, LIMIT).await;
         assert!(answer.is_ok(), "{answer:?}");
     }
 
@@ -273,7 +281,7 @@ mod tests {
         let mut prober = Prober::new(stage.endpoint.clone());
         good(&mut prober).await;
         for when in ["the session closed, and no other to be had", "again"] {
-            let answer = prober.probe(LIMIT).await;
+            let answer = prober.probe(Access::ReadOnly, LIMIT).await;
             assert!(
                 matches!(&answer, Err(ProbeFailure::Failed(how)) if how.contains("refused")),
                 "{when}: {answer:?}"
@@ -286,7 +294,7 @@ mod tests {
     async fn too_many_clients_are_told_from_other_refusals() {
         for (code, full) in [("53300", true), ("57P03", false), ("28P01", false), ("3D000", false)] {
             let stage = Stage::set([vec![Refuse(code)]]).await;
-            let answer = Prober::new(stage.endpoint.clone()).probe(LIMIT).await;
+            let answer = Prober::new(stage.endpoint.clone()).probe(Access::ReadOnly, LIMIT).await;
             let how = match &answer {
                 Err(ProbeFailure::Full(how)) if full => how,
                 Err(ProbeFailure::Failed(how)) if !full => how,
@@ -305,7 +313,7 @@ mod tests {
 
         let asked = [vec![Answer, Refuse("XX000")], aside, vec![Refuse("XX000")]].concat();
         let stage = Stage::set([asked]).await;
-        let answer = Prober::new(stage.endpoint.clone()).probe(LIMIT).await;
+        let answer = Prober::new(stage.endpoint.clone()).probe(Access::ReadOnly, LIMIT).await;
         assert!(matches!(&answer, Err(ProbeFailure::Failed(how)) if how.contains("not now")), "{answer:?}");
     }
 
@@ -351,7 +359,7 @@ mod tests {
             // Nothing is to come that a jump of the clock could overtake.
             pause();
             let started = Instant::now();
-            let answer = prober.probe(LIMIT).await;
+            let answer = prober.probe(Access::ReadOnly, LIMIT).await;
             assert_eq!(answer, Err(ProbeFailure::TimedOut { probes: 2, after: LIMIT }));
             let over = started.elapsed().saturating_sub(LIMIT * 7 / 5);
             assert!(started.elapsed() >= LIMIT * 7 / 5 && over <= Duration::from_millis(2), "{over:?} over");

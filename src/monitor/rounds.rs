@@ -13,6 +13,7 @@ use crate::fleet::{Change, Fleet, Listed, NoPrimary, NodeId, Role, View, Writer}
 use crate::freshness::History;
 use crate::health::{HealthState, Transition};
 use crate::observation::{Observation, ProbeFailure};
+use crate::pool::Access;
 use crate::topology::{Latest, Listing, Node, Origin, Primary, Seen, Settings, Topology};
 use crate::traffic::Traffic;
 use futures_util::FutureExt;
@@ -171,8 +172,11 @@ impl Rounds {
         let Some(mut prober) = watched.prober.take() else { return };
         watched.backoff.began(Instant::now());
         let limit = self.settings.probe_timeout;
+        // A pooler that does not let read-only sessions through is told of where it keeps a replica from serving, and in nobody's way else.
+        let serves_reads_alone = watched.listing.role == Role::Replica && !watched.node.pools.common;
+        let access = if serves_reads_alone { Access::ReadOnly } else { Access::ReadWrite };
         let probe = async move {
-            let result = prober.probe(limit).await;
+            let result = prober.probe(access, limit).await;
             Done::Probed { id, prober, result }
         };
         self.running.push(probe.boxed());

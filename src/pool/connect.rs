@@ -179,9 +179,9 @@ impl Endpoint {
         tokio::time::timeout(timeout, session).await.unwrap_or(Err(ConnectError::TimedOut(timeout)))
     }
 
-    /// Opens a session for the monitor's own questions; read-only.
-    pub(crate) async fn connect_raw(&self) -> Result<Dialed<Channel<Socket>>, ConnectError> {
-        let config = self.session(Access::ReadOnly, "diesel-replicas monitor").await?;
+    /// Opens a session for questions of our own, which write nothing; with `access` it shows whether pools would get one.
+    pub(crate) async fn connect_raw(&self, access: Access) -> Result<Dialed<Channel<Socket>>, ConnectError> {
+        let config = self.session(access, "diesel-replicas monitor").await?;
         self.dial(config, |protect| protect).await
     }
 

@@ -5,7 +5,7 @@ use super::commits::{Committing, Visible};
 use crate::endpoint::Endpoint;
 use crate::error::{Chain, Millis};
 use crate::lsn::Lsn;
-use crate::pool::{ConnectError, Dialed};
+use crate::pool::{Access, ConnectError, Dialed};
 use futures_util::future::{join, try_join};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -84,7 +84,7 @@ impl Session {
     /// A dropped call closes what it had opened.
     pub(super) async fn open(endpoint: &Endpoint) -> Result<Self, Failure> {
         within(LIMIT, async {
-            let Dialed { client, connection, .. } = endpoint.connect_raw().await?;
+            let Dialed { client, connection, .. } = endpoint.connect_raw(Access::ReadOnly).await?;
             let can_wait = connection.parameter("server_version").is_some_and(waits);
             let mut driver = JoinSet::new();
             // What goes wrong on the connection shows in the client's answers.

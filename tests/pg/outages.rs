@@ -150,8 +150,8 @@ async fn a_read_session_that_something_before_the_server_made_writable_is_refuse
     let cluster = support::cluster(0).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = cluster.primary().url();
-    let meddled = url
-        .replace(&format!(":{}/", port(&url)), &format!(":{}/", listener.local_addr().unwrap().port()));
+    let meddled =
+        url.replace(&format!(":{}/", port(&url)), &format!(":{}/", listener.local_addr().unwrap().port()));
     let meddled = format!("{meddled}?sslmode=disable");
     let mut meddling = JoinSet::new();
     meddling.spawn(meddle(listener, port(&url)));

@@ -109,3 +109,26 @@ async fn one_that_drops_options_serves_no_reads() {
     let error = router.read().await.unwrap_err().to_string();
     assert!(error.contains("ignore_startup_parameters"), "{error}");
 }
+
+/// Before a service is rolled out, what stands between it and its database need not change.
+#[tokio::test]
+async fn any_will_do_while_replicas_are_off() {
+    let cluster = support::cluster(1).await;
+    let Some(before) = PgBouncer::start(cluster.primary(), "").await else { return };
+    let builder = Router::builder().primary(before.url()).replica(cluster.replica(0).url());
+    let router = support::ready(builder.clone().read_replicas_enabled(false)).await;
+    let mut conn = router.read().await.unwrap();
+    assert_eq!(notes::table.count().get_result::<i64>(&mut conn).await.unwrap(), 1);
+    drop(conn);
+    let mut conn = router.write().await.unwrap();
+    let row = diesel::insert_into(notes::table).values(notes::body.eq("second"));
+    assert_eq!(row.execute(&mut conn).await.unwrap(), 1);
+    drop(conn);
+    // Switched on, it keeps read-only sessions from the primary alone.
+    router.reload(builder.config().unwrap()).await.unwrap();
+    until("the replica serves", || router.status().nodes[1].health == HealthState::Healthy).await;
+    assert_ne!(router.read().await.unwrap().node(), router.status().nodes[0].name);
+    router.write().await.unwrap();
+    let refused = router.read().latest().await.unwrap_err().to_string();
+    assert!(refused.contains("track_extra_parameters"), "{refused}");
+}

@@ -216,7 +216,8 @@ async fn a_server_that_accepts_and_says_nothing_does_not_wedge_a_pool() {
 #[tokio::test]
 async fn a_server_that_speaks_something_else_is_an_error() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("postgres://postgres:geheim@{}/postgres", listener.local_addr().unwrap());
+    let url =
+        format!("postgres://postgres:geheim@{}/postgres?sslmode=disable", listener.local_addr().unwrap());
     let server = tokio::spawn(async move {
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
@@ -329,15 +330,20 @@ async fn read_sessions_are_read_only_from_the_first_byte_on_every_node() {
         #[diesel(sql_type = diesel::sql_types::Text)]
         setting: String,
     }
-    for enabled in [true, false] {
-        let router = support::ready(support::builder(&cluster).read_replicas_enabled(enabled)).await;
-        let mut conn = router.read().await.unwrap();
-        let expected = if enabled { cluster.replica(0) } else { cluster.primary() };
-        assert_eq!(conn.node(), expected.name());
-        let read = diesel_replicas::AssertReadOnlyDsl::assert_read_only(setting());
-        assert_eq!(read.get_result::<Setting>(&mut conn).await.unwrap().setting, "on");
-        let mut conn = router.write().await.unwrap();
-        assert_eq!(conn.node(), cluster.primary().name());
-        assert_eq!(setting().get_result::<Setting>(&mut conn).await.unwrap().setting, "off");
+    let router = support::router(&cluster).await;
+    for latest in [false, true] {
+        let setting = diesel_replicas::AssertReadOnlyDsl::assert_read_only(setting());
+        let (node, setting) = if latest {
+            let mut conn = router.read().latest().await.unwrap();
+            (conn.node().to_owned(), setting.get_result::<Setting>(&mut conn).await.unwrap().setting)
+        } else {
+            let mut conn = router.read().await.unwrap();
+            (conn.node().to_owned(), setting.get_result::<Setting>(&mut conn).await.unwrap().setting)
+        };
+        let expected = if latest { cluster.primary() } else { cluster.replica(0) };
+        assert_eq!((node.as_str(), setting.as_str()), (expected.name(), "on"));
     }
+    let mut conn = router.write().await.unwrap();
+    assert_eq!(conn.node(), cluster.primary().name());
+    assert_eq!(setting().get_result::<Setting>(&mut conn).await.unwrap().setting, "off");
 }

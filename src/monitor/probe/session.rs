@@ -5,7 +5,7 @@ use crate::error::Chain;
 use crate::limitation::Limitation;
 use crate::lsn::Lsn;
 use crate::observation::{Identity, Observation, ProbeFailure, Receiver, Standby};
-use crate::pool::{ConnectError, Dialed};
+use crate::pool::{Access, ConnectError, Dialed};
 use futures_util::future::join_all;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -100,6 +100,7 @@ pub(super) type Columns = Vec<&'static Optional>;
 #[derive(Debug)]
 pub(super) struct Session {
     client: Client,
+    access: Access,
     columns: Columns,
     /// How often it has been answered.
     answers: u32,
@@ -116,24 +117,32 @@ struct Answer {
 }
 
 impl Session {
-    pub(super) async fn open(endpoint: &Endpoint) -> Result<Self, ProbeFailure> {
-        Self::asking(endpoint, OPTIONAL.iter().collect()).await
+    pub(super) async fn open(endpoint: &Endpoint, access: Access) -> Result<Self, ProbeFailure> {
+        Self::asking(endpoint, access, OPTIONAL.iter().collect()).await
     }
 
     /// With what an earlier session to the same address has learned.
-    pub(super) async fn asking(endpoint: &Endpoint, columns: Columns) -> Result<Self, ProbeFailure> {
-        let Dialed { client, connection, plain, .. } = endpoint.connect_raw().await.map_err(refusal)?;
+    pub(super) async fn asking(
+        endpoint: &Endpoint,
+        access: Access,
+        columns: Columns,
+    ) -> Result<Self, ProbeFailure> {
+        let Dialed { client, connection, plain, .. } = endpoint.connect_raw(access).await.map_err(refusal)?;
         let mut driver = JoinSet::new();
         // What goes wrong on the connection shows in the client's answers.
         driver.spawn(async move {
             let _ = connection.await;
         });
-        Ok(Self { client, columns, answers: 0, plain, _connection: driver })
+        Ok(Self { client, access, columns, answers: 0, plain, _connection: driver })
     }
 
     /// Those that the server tells, as far as is known.
     pub(super) fn columns(&self) -> &Columns {
         &self.columns
+    }
+
+    pub(super) fn access(&self) -> Access {
+        self.access
     }
 
     pub(super) fn answers(&self) -> u32 {
@@ -320,7 +329,9 @@ mod tests {
 
     async fn session(node: &Node, role: &str) -> Session {
         let url = node.url().replace("postgres@", &format!("{role}@"));
-        Session::open(&Endpoint::parse(&url).expect("valid")).await.expect("the node lets everybody in")
+        Session::open(&Endpoint::parse(&url).expect("valid"), Access::ReadOnly)
+            .await
+            .expect("the node lets everybody in")
     }
 
     async fn ask(session: &mut Session) -> Observation {

@@ -115,17 +115,17 @@ async fn the_monitors_role_has_no_privileges() {
 /// `checkpoint_timeout`. With `pg_read_all_stats` it is back at once.
 #[tokio::test]
 async fn a_promotion_is_seen_without_privileges() {
-    let cluster = support::cluster(3).await;
+    // What a standby flushes by itself would tell the new timeline.
+    let quiet = Cluster::builder().replicas(3).setting("bgwriter_lru_maxpages", "0");
+    let cluster = support::with_notes(quiet).await;
     without_privileges(&cluster).await;
     let router = support::ready(builder(&cluster, |node| login(&node.url(), "plain", ""))).await;
     let (promoted, one, other) = (cluster.replica(0), cluster.replica(1), cluster.replica(2));
+    // What the old primary still logs would set its standbys apart.
     for follower in [one, other] {
-        // What it flushes by itself would tell the new timeline.
-        follower.sql("ALTER SYSTEM SET bgwriter_lru_maxpages = 0").await.unwrap();
-        follower.sql("SELECT pg_reload_conf()").await.unwrap();
+        follower.cut_receiver().await.unwrap();
     }
     promoted.promote().await.unwrap();
-    // Nobody writes before: what the old primary takes now would set its standbys apart.
     until("writes go to it", || status(&router, promoted.name()).serves_writes).await;
     assert_eq!(write(&router).await.unwrap(), promoted.name());
     for follower in [one, other] {
