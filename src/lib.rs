@@ -78,7 +78,8 @@
 //! # The second fence
 //!
 //! Every read session starts with `default_transaction_read_only = on`, on the primary too. What no type can see, a function
-//! that writes or a wrong assertion, fails there with Diesel's read-only error and changes nothing.
+//! that writes or a wrong assertion, fails there with Diesel's read-only error and changes nothing. Only while
+//! [replicas are off](RouterBuilder::read_replicas_enabled), and all is as it was with one pool, there is no such fence.
 //! [What neither fence stops](what_the_types_catch) needs a role that may `SELECT` and nothing else.
 //!
 //! # Freshness

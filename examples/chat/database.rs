@@ -27,10 +27,12 @@ impl Database {
         let cluster = Cluster::builder().replicas(2).start().await?;
         // So that it goes on as a replica when the first one is promoted.
         cluster.replica(1).follow(cluster.replica(0)).await?;
+        // They never leave the machine.
+        let url = |node: &Node| format!("{}?sslmode=disable", node.url());
         let router = Router::builder()
-            .primary(cluster.primary().url())
-            .replica(cluster.replica(0).url())
-            .replica(cluster.replica(1).url())
+            .primary(url(cluster.primary()))
+            .replica(url(cluster.replica(0)))
+            .replica(url(cluster.replica(1)))
             .build()
             .await?;
         Ok(Self { router, cluster: Some(cluster) })

@@ -133,6 +133,10 @@ impl RouterBuilder {
     /// Whether replicas are used at all. If not, the primary serves every read, and the replicas are checked but not
     /// connected to: the way to roll them out, and back, without touching the rest. Default: yes. (From the environment it
     /// is no.)
+    ///
+    /// While they are not, all is as it was with one pool: reads and writes share up to [`pool_size`](Self::pool_size) connections, and
+    /// sessions for reads are not read-only on the server. When replicas are switched off in a router that runs, the node that takes
+    /// writes by then stays, be it one of them that was promoted.
     pub fn read_replicas_enabled(mut self, enabled: bool) -> Self {
         self.read_replicas_enabled = enabled;
         self

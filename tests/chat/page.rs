@@ -228,13 +228,14 @@ async fn nodes_that_come_go_and_change_do_so_on_the_page() {
     nodes[2]["reads"] = 10.into();
     nodes[2]["failed"] = 7.into();
     nodes[2]["replay_paused"] = true.into();
+    nodes[2]["limitations"] = json!(["it says little"]);
     show(&nodes, None).await;
     let (fresh, laggard) = (card("db-healthy"), card("db-lagging"));
     window.until("shares show", &format!("{fresh}.textContent.includes('75 % · 30 in all')")).await;
     assert_eq!(window.eval(&format!("{laggard}.querySelector('.failures').textContent")).await, "7 (+7)");
     assert_eq!(
         window.eval(&format!("{laggard}.querySelector('.halted').textContent")).await,
-        "replay is paused"
+        "replay is paused, it says little"
     );
 
     // One goes, one comes, and writes move, on the page that is open.
@@ -274,7 +275,7 @@ fn node(name: &str, health: &str) -> Value {
     json!({
         "name": name, "role": "replica", "health": health, "reason": "for some reason", "serves_reads": health == "healthy",
         "serves_writes": false, "lag_ms": 3, "lag_bytes": 0, "timeline": 1, "version": "15.18", "replay_paused": false,
-        "receiver": "streaming", "weight": 1, "zone": null, "in_flight": 0, "reads": 0, "writes": 0, "answered": 0, "failed": 0,
+        "receiver": "streaming", "limitations": [], "weight": 1, "zone": null, "in_flight": 0, "reads": 0, "writes": 0, "answered": 0, "failed": 0,
     })
 }
 

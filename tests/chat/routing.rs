@@ -66,7 +66,7 @@ async fn status_tells_of_every_node() {
     for node in &before {
         let keys: BTreeSet<_> = node.as_object().expect("an object").keys().map(String::as_str).collect();
         let wanted = "name role health reason serves_reads serves_writes lag_ms lag_bytes timeline version \
-                      replay_paused receiver weight zone in_flight reads writes answered failed";
+                      replay_paused receiver limitations weight zone in_flight reads writes answered failed";
         assert_eq!(keys, wanted.split_whitespace().collect::<BTreeSet<_>>());
         assert!(node["reason"].is_string(), "{node}");
         assert_eq!(node["version"], version, "{node}");

@@ -14,6 +14,7 @@
 //! | `version` | of PostgreSQL: `15.18` |
 //! | `replay_paused` | whether its replay is paused |
 //! | `receiver` | whether it receives log: `streaming` or `stopped` |
+//! | `limitations` | what it does not do or tell, so that routing does without, each one line of text |
 //! | `weight`, `zone` | its share of reads relative to the others, and where it is, as configured |
 //! | `in_flight` | connections that are in use |
 //! | `reads`, `writes` | connections given out so far; for writes, since it became the primary |
@@ -52,6 +53,7 @@ struct Node {
     version: Option<String>,
     replay_paused: Option<bool>,
     receiver: Option<String>,
+    limitations: Vec<String>,
     weight: u32,
     zone: Option<String>,
     in_flight: usize,
@@ -82,6 +84,7 @@ impl From<NodeStatus> for Node {
             version: node.version.map(version),
             replay_paused: node.replay_paused,
             receiver: node.receiver.map(|receiver| receiver.to_string()),
+            limitations: node.limitations.iter().map(ToString::to_string).collect(),
             weight: node.weight,
             zone: node.zone,
             in_flight: node.in_flight,

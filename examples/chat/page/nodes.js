@@ -159,12 +159,12 @@ function roleOf(node) {
   return parts.join(" · ");
 }
 
-/** What of its replication stands still. */
+/** What of its replication stands still, and what it does not do or tell. */
 function haltedIn(node) {
   const halted = [];
   if (node.replay_paused) halted.push("replay is paused");
   if (node.receiver === "stopped") halted.push("receives no log");
-  return halted.join(", ");
+  return [...halted, ...node.limitations].join(", ");
 }
 
 /** Puts what is not as it was into the list of what happened. */
