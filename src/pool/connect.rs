@@ -110,7 +110,13 @@ impl ConnectError {
             return Self::Tls(tls);
         }
         match error.as_db_error().map(DbError::message) {
-            Some(message) if message.ends_with("startup parameter: options") => Self::OptionsRefused(error),
+            // PgBouncer's words before 1.20, and from then on.
+            Some(message)
+                if message.ends_with("startup parameter: options")
+                    || message.contains("startup parameter in options: default_transaction_read_only") =>
+            {
+                Self::OptionsRefused(error)
+            }
             Some(message) if message.ends_with("requires a valid client certificate") => {
                 Self::ClientCertificate(error)
             }

@@ -3,10 +3,10 @@
 use crate::proxy::port;
 use crate::support::{self, notes, until, until_async};
 use diesel::prelude::*;
-use diesel_replicas::{HealthState, NodeConfig, Router, RunQueryDsl};
+use diesel_replicas::{AssertReadOnlyDsl, HealthState, NodeConfig, Router, RunQueryDsl};
 use pg_cluster::Node;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
@@ -19,19 +19,7 @@ struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Unless it is not installed and nobody insists.
-    ///
-    /// # Panics
-    ///
-    /// In CI, when it is not there.
-    async fn start(before: &Node, settings: &str) -> Option<Self> {
-        let Some(program) = installed() else {
-            let missing = "no PgBouncer found: install it (Debian: apt install pgbouncer)";
-            assert!(std::env::var_os("CI").is_none_or(|ci| ci.is_empty() || ci == "false"), "{missing}");
-            // Past the test harness, which shows nothing of what a passing test prints.
-            let _ = writeln!(std::io::stderr(), "\nSKIPPED, nothing is tested behind PgBouncer: {missing}");
-            return None;
-        };
+    async fn start(program: &Path, before: &Node, settings: &str) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port_here = free.local_addr().unwrap().port();
         drop(free);
@@ -55,7 +43,7 @@ impl PgBouncer {
         let process = command.spawn().unwrap();
         until_async("PgBouncer listens", async || TcpStream::connect(("127.0.0.1", port_here)).await.is_ok())
             .await;
-        Some(Self { port: port_here, directory, _process: process })
+        Self { port: port_here, directory, _process: process }
     }
 
     fn url(&self) -> String {
@@ -69,10 +57,34 @@ impl Drop for PgBouncer {
     }
 }
 
-fn installed() -> Option<PathBuf> {
+/// All that are there and wanted, those in `PGBOUNCER` and the installed one; it says so if there is none.
+///
+/// # Panics
+///
+/// In CI, where somebody insists.
+fn programs(wanted: impl Fn((u32, u32)) -> bool) -> Vec<PathBuf> {
+    let named = std::env::var_os("PGBOUNCER").unwrap_or_default();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut directories = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    directories.find_map(|directory| Some(directory.join("pgbouncer")).filter(|program| program.is_file()))
+    let installed =
+        std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|directory| directory.join("pgbouncer"));
+    let installed = installed.into_iter().find(|program| program.is_file());
+    let all = std::env::split_paths(&named).chain(installed);
+    let wanted: Vec<_> = all.filter(|program| version(program).is_some_and(&wanted)).collect();
+    if wanted.is_empty() {
+        let missing = "no such PgBouncer found: install it (Debian: apt install pgbouncer), or name those that are there in PGBOUNCER";
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci.is_empty() || ci == "false"), "{missing}");
+        // Past the test harness, which shows nothing of what a passing test prints.
+        let _ = writeln!(std::io::stderr(), "\nSKIPPED, not tested behind PgBouncer: {missing}");
+    }
+    wanted
+}
+
+/// The first two numbers.
+fn version(program: &Path) -> Option<(u32, u32)> {
+    let told = std::process::Command::new(program).arg("--version").output().ok()?;
+    let told = String::from_utf8(told.stdout).ok()?;
+    let mut numbers = told.split_whitespace().nth(1)?.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 #[cfg(unix)]
@@ -83,8 +95,14 @@ fn is_root() -> bool {
 
 #[tokio::test]
 async fn one_that_refuses_options_is_named_with_its_remedy_and_reads_go_elsewhere() {
+    for program in programs(|_| true) {
+        is_named_with_its_remedy(&program).await;
+    }
+}
+
+async fn is_named_with_its_remedy(program: &Path) {
     let cluster = support::cluster(1).await;
-    let Some(before) = PgBouncer::start(cluster.replica(0), "").await else { return };
+    let before = PgBouncer::start(program, cluster.replica(0), "").await;
     let builder = Router::builder().primary(NodeConfig::new(cluster.primary().url()).name("primary"));
     let router = builder.replica(NodeConfig::new(before.url()).name("pooled")).build().await.unwrap();
     let remedy = "track_extra_parameters = default_transaction_read_only";
@@ -103,18 +121,26 @@ async fn one_that_refuses_options_is_named_with_its_remedy_and_reads_go_elsewher
 #[tokio::test]
 async fn one_that_drops_options_serves_no_reads() {
     let cluster = support::cluster(0).await;
-    let before = PgBouncer::start(cluster.primary(), "ignore_startup_parameters = options").await;
-    let Some(before) = before else { return };
-    let router = Router::builder().primary(before.url()).build().await.unwrap();
-    let error = router.read().await.unwrap_err().to_string();
-    assert!(error.contains("ignore_startup_parameters"), "{error}");
+    for program in programs(|_| true) {
+        let before =
+            PgBouncer::start(&program, cluster.primary(), "ignore_startup_parameters = options").await;
+        let router = Router::builder().primary(before.url()).build().await.unwrap();
+        let error = router.read().await.unwrap_err().to_string();
+        assert!(error.contains("ignore_startup_parameters"), "{error}");
+    }
 }
 
 /// Before a service is rolled out, what stands between it and its database need not change.
 #[tokio::test]
 async fn any_will_do_while_replicas_are_off() {
+    for program in programs(|_| true) {
+        does_while_replicas_are_off(&program).await;
+    }
+}
+
+async fn does_while_replicas_are_off(program: &Path) {
     let cluster = support::cluster(1).await;
-    let Some(before) = PgBouncer::start(cluster.primary(), "").await else { return };
+    let before = PgBouncer::start(program, cluster.primary(), "").await;
     let builder = Router::builder().primary(before.url()).replica(cluster.replica(0).url());
     let router = support::ready(builder.clone().read_replicas_enabled(false)).await;
     let mut conn = router.read().await.unwrap();
@@ -131,4 +157,46 @@ async fn any_will_do_while_replicas_are_off() {
     router.write().await.unwrap();
     let refused = router.read().latest().await.unwrap_err().to_string();
     assert!(refused.contains("track_extra_parameters"), "{refused}");
+}
+
+/// Version 1.21 and later, with the settings that `docs/managed.md` asks for.
+#[tokio::test]
+async fn one_that_passes_options_on_serves_reads_and_writes() {
+    const SETTINGS: &str =
+        "track_extra_parameters = default_transaction_read_only\nmax_prepared_statements = 100";
+    for program in programs(|version| version >= (1, 21)) {
+        serves(&program, SETTINGS).await;
+    }
+}
+
+async fn serves(program: &Path, settings: &str) {
+    let cluster = support::cluster(1).await;
+    let primary = PgBouncer::start(program, cluster.primary(), settings).await;
+    let replica = PgBouncer::start(program, cluster.replica(0), settings).await;
+    let builder = Router::builder().primary(NodeConfig::new(primary.url()).name("primary"));
+    let router = support::ready(builder.replica(NodeConfig::new(replica.url()).name("replica"))).await;
+    let mut read = router.read().await.unwrap();
+    assert_eq!(read.node(), "replica");
+    for _ in 0..3 {
+        assert_eq!(notes::table.count().get_result::<i64>(&mut read).await.unwrap(), 1);
+    }
+    let writing = diesel::sql_query("INSERT INTO notes (body) VALUES ('no')").assert_read_only();
+    let mut latest = router.read().latest().await.unwrap();
+    let refused = writing.execute(&mut latest).await.unwrap_err().to_string();
+    assert!(refused.contains("read-only transaction"), "{refused}");
+    drop((read, latest));
+    // Sessions for writes take turns with those on the same server connections.
+    for round in 2..7 {
+        let write = router.with_write(async |conn| {
+            diesel::insert_into(notes::table).values(notes::body.eq("more")).execute(conn).await
+        });
+        let (written, token): (usize, _) = write.await.unwrap();
+        assert_eq!(written, 1);
+        let mut conn = router.read().after(&token).await.unwrap();
+        assert_eq!(conn.node(), "replica");
+        assert_eq!(notes::table.count().get_result::<i64>(&mut conn).await.unwrap(), round);
+        let mut conn = router.read().latest().await.unwrap();
+        assert_eq!(notes::table.count().get_result::<i64>(&mut conn).await.unwrap(), round);
+    }
+    assert!(router.status().nodes.iter().all(|node| node.failed == 0), "{:?}", router.status().nodes);
 }
