@@ -22,7 +22,7 @@ use crate::endpoint::Tls;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
@@ -43,30 +43,66 @@ pub(crate) enum Protection {
     Offered(Arc<handshake::Handshake>),
 }
 
-impl Protection {
-    /// What is tried, one after the other, to connect to this host.
+/// What is tried, one after the other, to connect to a host.
+pub(crate) struct Attempts {
+    pub(crate) protections: Vec<Protection>,
+    /// Why TLS is not among them, where it is preferred.
+    pub(crate) unavailable: Option<TlsError>,
+}
+
+impl Attempts {
+    pub(crate) fn plain() -> Self {
+        Self { protections: vec![Protection::Plain], unavailable: None }
+    }
+
+    /// # Errors
+    ///
+    /// Where TLS is asked for, or files for it are named, and it cannot be set up.
     #[cfg(feature = "tls")]
-    pub(crate) async fn attempts(tls: &Tls, host: &str) -> Result<Vec<Self>, TlsError> {
+    pub(crate) async fn with(tls: &Tls, host: &str) -> Result<Self, TlsError> {
         use crate::endpoint::Mode;
         if tls.mode == Mode::Disable {
-            return Ok(vec![Self::Plain]);
+            return Ok(Self::plain());
         }
-        let handshake = Arc::new(handshake::Handshake::prepare(tls, host).await?);
-        Ok(match tls.mode {
-            Mode::Disable => vec![Self::Plain],
-            Mode::Allow => vec![Self::Plain, Self::Tls(handshake)],
-            Mode::Prefer => vec![Self::Offered(handshake), Self::Plain],
-            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => vec![Self::Tls(handshake)],
-        })
+        let handshake = match handshake::Handshake::prepare(tls, host).await {
+            Ok(handshake) => Arc::new(handshake),
+            Err(error) if tls.mode < Mode::Require && !tls.names_files() => {
+                return Ok(Self { unavailable: Some(error), ..Self::plain() });
+            }
+            Err(error) => return Err(error),
+        };
+        let protections = match tls.mode {
+            Mode::Disable => vec![Protection::Plain],
+            Mode::Allow => vec![Protection::Plain, Protection::Tls(handshake)],
+            Mode::Prefer => vec![Protection::Offered(handshake), Protection::Plain],
+            Mode::Require | Mode::VerifyCa | Mode::VerifyFull => vec![Protection::Tls(handshake)],
+        };
+        Ok(Self { protections, unavailable: None })
     }
 
     #[cfg(not(feature = "tls"))]
-    pub(crate) async fn attempts(_: &Tls, _: &str) -> Result<Vec<Self>, TlsError> {
-        Ok(vec![Self::Plain])
+    pub(crate) async fn with(_: &Tls, _: &str) -> Result<Self, TlsError> {
+        Ok(Self::plain())
     }
+}
 
+impl Protection {
     pub(crate) fn is_plain(&self) -> bool {
         matches!(self, Self::Plain)
+    }
+
+    /// The server may have refused a client's certificate behind the handshake: with TLS 1.3 it sees it last.
+    #[cfg(feature = "tls")]
+    pub(crate) fn refusal(&self, error: &(dyn std::error::Error + 'static)) -> Option<TlsError> {
+        match self {
+            Self::Plain => None,
+            Self::Tls(handshake) | Self::Offered(handshake) => handshake.refusal(error),
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    pub(crate) fn refusal(&self, _: &(dyn std::error::Error + 'static)) -> Option<TlsError> {
+        None
     }
 }
 
@@ -74,17 +110,30 @@ impl Protection {
 #[derive(Clone)]
 pub(crate) struct Protect {
     protection: Protection,
-    encrypted: Arc<AtomicBool>,
+    /// Of the last channel, once there is one.
+    outcome: Arc<AtomicU8>,
+}
+
+mod outcome {
+    pub(super) const NONE: u8 = 0;
+    pub(super) const PLAIN: u8 = 1;
+    /// Without the feature nothing compares with it.
+    pub(super) const ENCRYPTED: u8 = 2;
 }
 
 impl Protect {
     pub(crate) fn new(protection: Protection) -> Self {
-        Self { protection, encrypted: Arc::new(AtomicBool::new(false)) }
+        Self { protection, outcome: Arc::new(AtomicU8::new(outcome::NONE)) }
     }
 
-    /// Whether the last channel is encrypted.
-    pub(crate) fn is_encrypted(&self) -> bool {
-        self.encrypted.load(Ordering::Acquire)
+    #[cfg(feature = "tls")]
+    fn is_encrypted(&self) -> bool {
+        self.outcome.load(Ordering::Acquire) == outcome::ENCRYPTED
+    }
+
+    /// Whether the last channel is in plain text.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.outcome.load(Ordering::Acquire) == outcome::PLAIN
     }
 
     /// For more connections to the same server, as well protected as the last.
@@ -104,6 +153,7 @@ impl Protect {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        self.outcome.store(outcome::NONE, Ordering::Release);
         let channel = match &self.protection {
             Protection::Plain => Channel::Plain(stream),
             #[cfg(feature = "tls")]
@@ -111,7 +161,8 @@ impl Protect {
             #[cfg(feature = "tls")]
             Protection::Offered(handshake) => handshake.with(stream, true).await?,
         };
-        self.encrypted.store(!matches!(channel, Channel::Plain(_)), Ordering::Release);
+        let is_plain = matches!(channel, Channel::Plain(_));
+        self.outcome.store(if is_plain { outcome::PLAIN } else { outcome::ENCRYPTED }, Ordering::Release);
         Ok(channel)
     }
 }
@@ -177,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for P
     type TlsConnect = Self;
     type Error = TlsError;
 
-    /// The name is that which [`Protection::attempts`] was given.
+    /// The name is that which [`Attempts::with`] was given.
     fn make_tls_connect(&mut self, _: &str) -> Result<Self, TlsError> {
         Ok(self.clone())
     }

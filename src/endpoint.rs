@@ -10,7 +10,7 @@ pub(crate) use conninfo::percent_decoded;
 pub use password::{Login, PasswordProvider, Providing};
 pub(crate) use password::{Password, PasswordError};
 
-use crate::channel::{Protection, TlsError};
+use crate::channel::{Attempts, TlsError};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -85,12 +85,8 @@ impl Endpoint {
     }
 
     /// How its connections are protected: what is tried, one after the other. Those through a Unix socket never leave the machine.
-    pub(crate) async fn protections(&self) -> Result<Vec<Protection>, TlsError> {
-        if self.tcp {
-            Protection::attempts(&self.tls, &self.host()).await
-        } else {
-            Ok(vec![Protection::Plain])
-        }
+    pub(crate) async fn attempts(&self) -> Result<Attempts, TlsError> {
+        if self.tcp { Attempts::with(&self.tls, &self.host()).await } else { Ok(Attempts::plain()) }
     }
 
     /// Whether connections should be encrypted, if that can be had.

@@ -87,7 +87,14 @@ impl Monitor {
         let latest = self.topology.load();
         let forgotten = |seen: &Seen| match seen.view.health {
             HealthState::Draining => seen.clone(),
-            _ => Seen::unproven(Arc::clone(&seen.node), seen.listing.clone()),
+            _ => {
+                let mut node = Arc::clone(&seen.node);
+                if node.pools.common {
+                    // It ends with the term of its primary.
+                    node = Arc::new(node.reopened(node.pools));
+                }
+                Seen::unproven(node, seen.listing.clone())
+            }
         };
         let seen = latest.nodes().iter().map(forgotten);
         let settings = Arc::clone(&latest.settings);
@@ -96,6 +103,13 @@ impl Monitor {
         let before = self.topology.publish(unproven);
         if let Ok(primary) = before.primary() {
             primary.writes.close();
+        }
+        for seen in before
+            .nodes()
+            .iter()
+            .filter(|seen| seen.node.pools.common && seen.view.health != HealthState::Draining)
+        {
+            seen.node.reads.close();
         }
         before
     }

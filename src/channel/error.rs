@@ -112,11 +112,11 @@ impl TlsError {
         }
     }
 
-    /// The server may refuse a client's certificate after the handshake: with TLS 1.3 it sees it last.
-    pub(crate) fn behind(error: &(dyn Error + 'static)) -> Option<Self> {
+    /// The cause of an error on a connection whose handshake has ended.
+    pub(super) fn behind(error: &(dyn Error + 'static), origin: &Origin) -> Option<Self> {
         let cause = error.source()?.downcast_ref::<io::Error>()?;
         let source = cause.get_ref()?.downcast_ref::<rustls::Error>()?.clone();
-        Some(Self::Handshake { advice: advice(&source, &Origin::default()), source })
+        Some(Self::Handshake { advice: advice(&source, origin), source })
     }
 
     /// The server, or what stands before it, will have no TLS, or not this one: where plain text is allowed it is what remains.

@@ -19,7 +19,7 @@ pub(super) struct Files {
 }
 
 /// Where it comes from, for those who have to change it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(super) authorities: Option<Authority>,
     pub(super) client: Option<PathBuf>,

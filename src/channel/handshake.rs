@@ -5,6 +5,7 @@ use super::error::TlsError;
 use super::files::{Files, Origin, default_directory};
 use super::verifier::Verifier;
 use crate::endpoint::{Mode, Negotiation, Tls, Version};
+use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -60,6 +61,10 @@ impl Handshake {
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         let config = Arc::new(config);
         Ok(Self { config, name, negotiation: tls.negotiation, origin: files.origin })
+    }
+
+    pub(super) fn refusal(&self, error: &(dyn Error + 'static)) -> Option<TlsError> {
+        TlsError::behind(error, &self.origin)
     }
 
     /// An answer that is not a clear yes is never one to go on with in plain text, but for the no where TLS is `optional`.

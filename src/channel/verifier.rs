@@ -29,7 +29,8 @@ impl Verifier {
         name: bool,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Self, VerifierBuilderError> {
-        let trusted = files.authorities.clone().unwrap_or_default();
+        // Of these no list says whether they were revoked.
+        let trusted = files.authorities.clone().filter(|_| files.revoked.is_none()).unwrap_or_default();
         let chain = match &files.authorities {
             None => None,
             Some(authorities) => {

@@ -131,7 +131,7 @@ impl StandbyDiscovery {
     }
 
     async fn connect(&self) -> Result<Session, StandbyError> {
-        let connected = self.asked.connect_raw(Access::ReadOnly).await;
+        let connected = self.asked.connect_raw(Access::ReadWrite).await;
         let Dialed { client, connection, .. } =
             connected.map_err(|cause| StandbyError::Connect { node: self.node(), cause })?;
         let mut driver = JoinSet::new();

@@ -99,12 +99,17 @@ impl Tls {
     /// Whether it counts on TLS: to be without it would be to be without what was asked for.
     #[cfg(not(feature = "tls"))]
     pub(super) fn is_asked_for(&self) -> bool {
-        let Self { mode, negotiation, authorities, revoked, client, tells_name: _, oldest, newest: _ } = self;
-        let sets_up = *authorities != Authorities::Default
-            || revoked.is_some()
-            || matches!(client, ClientCertificate::Files { .. })
-            || *oldest > Version::V1_2;
-        *mode >= Mode::Require || *negotiation == Negotiation::Direct || *mode > Mode::Disable && sets_up
+        let sets_up = self.names_files() || self.oldest > Version::V1_2;
+        self.mode >= Mode::Require
+            || self.negotiation == Negotiation::Direct
+            || self.mode > Mode::Disable && sets_up
+    }
+
+    /// Whether it says which files TLS is set up with.
+    pub(crate) fn names_files(&self) -> bool {
+        self.authorities != Authorities::Default
+            || self.revoked.is_some()
+            || matches!(self.client, ClientCertificate::Files { .. })
     }
 
     pub(super) fn parse(parameters: &Parameters) -> Result<Self, EndpointError> {

@@ -79,7 +79,7 @@ impl Prober {
     fn renewed(&mut self, session: Session, observation: &Observation, limit: Duration) -> Session {
         if session.answers() <= 1 {
             // What has begun before it says nothing of where it leads.
-            self.next.abort_all();
+            self.next = JoinSet::new();
         }
         if session.answers().is_multiple_of(RENEWAL) && self.next.is_empty() {
             let (endpoint, access, columns) =

@@ -173,7 +173,7 @@ impl Rounds {
         watched.backoff.began(Instant::now());
         let limit = self.settings.probe_timeout;
         // A pooler that does not let read-only sessions through is told of where it keeps a replica from serving, and in nobody's way else.
-        let serves_reads_alone = watched.listing.role == Role::Replica && !watched.node.pools.common;
+        let serves_reads_alone = self.fleet.role(id) == Some(Role::Replica) && !watched.node.pools.common;
         let access = if serves_reads_alone { Access::ReadOnly } else { Access::ReadWrite };
         let probe = async move {
             let result = prober.probe(access, limit).await;

@@ -4,9 +4,8 @@ use super::calls::Calls;
 use super::record::Record;
 use super::tap::Tapped;
 use super::wire::Wire;
-use crate::channel::{Channel, Protect, Protection, TlsError};
+use crate::channel::{Attempts, Channel, Protect, Protection, TlsError};
 use crate::endpoint::{Endpoint, PasswordError};
-use crate::error::Chain;
 use diesel_async::{AsyncConnection, AsyncPgConnection};
 use std::error::Error;
 use std::sync::Arc;
@@ -98,15 +97,14 @@ pub(crate) enum ConnectError {
 }
 
 impl ConnectError {
-    fn of(error: tokio_postgres::Error, protection: &Protection) -> Self {
+    fn of(error: tokio_postgres::Error, protection: &Protection, in_plain_text: bool) -> Self {
         if error.source().is_some_and(<dyn Error>::is::<TlsError>) {
             return match error.into_source().map(<dyn Error + Send + Sync>::downcast) {
                 Some(Ok(tls)) => Self::Tls(*tls),
                 _ => unreachable!("it was looked at"),
             };
         }
-        #[cfg(feature = "tls")]
-        if let Some(tls) = TlsError::behind(&error) {
+        if let Some(tls) = protection.refusal(&error) {
             return Self::Tls(tls);
         }
         match error.as_db_error().map(DbError::message) {
@@ -122,7 +120,7 @@ impl ConnectError {
             }
             // PostgreSQL's own words, those of version 13, and of what may stand before it.
             Some(message)
-                if protection.is_plain()
+                if in_plain_text
                     && ["no encryption", "SSL", "sslmode"].iter().any(|words| message.contains(words)) =>
             {
                 Self::Unencrypted(error)
@@ -140,6 +138,14 @@ impl ConnectError {
             Self::Server(error) => error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION),
             _ => false,
         }
+    }
+
+    /// The server has no TLS.
+    fn is_without_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return matches!(self, Self::Tls(TlsError::NotOffered));
+        #[cfg(not(feature = "tls"))]
+        false
     }
 
     /// The server has as many clients as it takes, or as its settings allow this role or database.
@@ -188,7 +194,9 @@ impl Endpoint {
     /// Opens a session for questions of our own, which write nothing; with `access` it shows whether pools would get one.
     pub(crate) async fn connect_raw(&self, access: Access) -> Result<Dialed<Channel<Socket>>, ConnectError> {
         let config = self.session(access, "diesel-replicas monitor").await?;
-        self.dial(config, |protect| protect).await
+        let dialed = self.dial(config, |protect| protect).await?;
+        check(access, &dialed.connection)?;
+        Ok(dialed)
     }
 
     /// Tries one protection after the other, as the endpoint wants it.
@@ -204,28 +212,38 @@ impl Endpoint {
             // The hook has the say, over connections in plain text as well.
             config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
         }
-        let (mut with_tls, mut in_plain_text) = (None, None);
-        for protection in self.protections().await? {
+        let Attempts { protections, unavailable } = self.attempts().await?;
+        let (mut with_tls, mut in_plain_text) = (unavailable.map(ConnectError::Tls), None);
+        for protection in protections {
             let protect = Protect::new(protection.clone());
             let error = match config.connect(hook(protect.clone())).await {
                 Ok((client, connection)) => {
-                    let plain = (self.prefers_tls() && !protect.is_encrypted()).then(|| match &with_tls {
-                        Some(refused) => Chain(refused).to_string().into(),
+                    let plain = (self.prefers_tls() && protect.is_plain()).then(|| match &with_tls {
+                        Some(refused) => refused.to_string().into(),
                         None if protection.is_plain() => ALLOWED.into(),
                         None => NO_TLS.into(),
                     });
                     return Ok(Dialed { client, connection, protect, plain });
                 }
-                Err(error) => ConnectError::of(error, &protection),
+                Err(error) => ConnectError::of(error, &protection, protect.is_plain()),
             };
-            let is_final = !error.is_of_protection();
-            *(if protection.is_plain() { &mut in_plain_text } else { &mut with_tls }) = Some(error);
-            if is_final {
-                break;
+            if !error.is_of_protection() {
+                return Err(error);
+            }
+            if protect.is_plain() {
+                in_plain_text = Some(error);
+                // The server was asked for TLS already.
+                if !protection.is_plain() {
+                    break;
+                }
+            } else {
+                with_tls = Some(error);
             }
         }
-        // Where both ways are barred, that with TLS is the one to look at.
-        Err(with_tls.or(in_plain_text).expect("there is an attempt, and it has failed"))
+        // Where both ways are barred, that with TLS is the one to look at, unless there is none.
+        let has_none = with_tls.as_ref().is_some_and(ConnectError::is_without_tls);
+        let (first, second) = if has_none { (in_plain_text, with_tls) } else { (with_tls, in_plain_text) };
+        Err(first.or(second).expect("there is an attempt, and it has failed"))
     }
 
     async fn session(&self, access: Access, application: &str) -> Result<Config, ConnectError> {

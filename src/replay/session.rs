@@ -84,7 +84,7 @@ impl Session {
     /// A dropped call closes what it had opened.
     pub(super) async fn open(endpoint: &Endpoint) -> Result<Self, Failure> {
         within(LIMIT, async {
-            let Dialed { client, connection, .. } = endpoint.connect_raw(Access::ReadOnly).await?;
+            let Dialed { client, connection, .. } = endpoint.connect_raw(Access::ReadWrite).await?;
             let can_wait = connection.parameter("server_version").is_some_and(waits);
             let mut driver = JoinSet::new();
             // What goes wrong on the connection shows in the client's answers.

@@ -179,6 +179,11 @@ impl Shared {
                 }
                 Err(CheckoutError::Closed) => {
                     self.outdated()?;
+                    // The newer topology is there already; should it not be, nothing waits for it for ever, nor keeps others waiting.
+                    if deadline.has_passed() {
+                        return Err(no_primary(&self.topology.load(), NoPrimary::NotYetKnown));
+                    }
+                    tokio::task::yield_now().await;
                     continue;
                 }
                 Err(error @ CheckoutError::Exhausted) => {

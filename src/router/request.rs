@@ -133,7 +133,9 @@ impl<'a, F> ReadRequest<'a, F> {
     pub(super) fn decided(mut self) -> Self {
         // On the primary anyway.
         if !self.wanted.latest {
-            self.wanted.off_replicas = !self.router.shared.rollout.permits(self.site, self.session);
+            let shared = &self.router.shared;
+            let enabled = shared.topology.load().settings.read_replicas_enabled;
+            self.wanted.off_replicas = !(enabled && shared.rollout.permits(self.site, self.session));
         }
         self
     }

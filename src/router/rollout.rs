@@ -19,8 +19,6 @@ pub(super) struct Choice {
 
 #[derive(Debug)]
 pub(super) struct InForce {
-    /// Without them there is nothing to roll out.
-    read_replicas_enabled: bool,
     rollout: Rollout,
     /// What the router is part of.
     service: Option<Arc<str>>,
@@ -28,11 +26,7 @@ pub(super) struct InForce {
 
 impl InForce {
     pub(super) fn of(config: &Config) -> Self {
-        Self {
-            read_replicas_enabled: config.read_replicas_enabled,
-            rollout: config.rollout.clone(),
-            service: config.service.clone(),
-        }
+        Self { rollout: config.rollout.clone(), service: config.service.clone() }
     }
 }
 
@@ -49,9 +43,8 @@ impl Choice {
 
     /// Whether a read may use replicas. Only those draw whose call site is allowed.
     pub(super) fn permits(&self, site: Option<&str>, session: Option<&Session>) -> bool {
-        let InForce { read_replicas_enabled, rollout, service } = &**self.in_force.load();
-        *read_replicas_enabled
-            && rollout.allows(site, service.as_deref())
+        let InForce { rollout, service } = &**self.in_force.load();
+        rollout.allows(site, service.as_deref())
             && rollout.admits(match session {
                 Some(session) => session.draw(|| self.sessions.next()),
                 None => self.reads.next(),
@@ -60,8 +53,8 @@ impl Choice {
 
     /// Whether this read runs on a replica as well.
     pub(super) fn shadows(&self) -> bool {
-        let InForce { read_replicas_enabled, rollout, .. } = &**self.in_force.load();
-        *read_replicas_enabled && rollout.shadow_percent > 0.0 && rollout.shadows(self.shadowed.next())
+        let rollout = &self.in_force.load().rollout;
+        rollout.shadow_percent > 0.0 && rollout.shadows(self.shadowed.next())
     }
 }
 
@@ -89,11 +82,7 @@ impl Router {
             return Err(ConfigError::all_unusable(faults));
         }
         let choice = &self.shared.rollout;
-        choice.in_force.rcu(|before| InForce {
-            read_replicas_enabled: before.read_replicas_enabled,
-            rollout: rollout.clone(),
-            service: before.service.clone(),
-        });
+        choice.in_force.rcu(|before| InForce { rollout: rollout.clone(), service: before.service.clone() });
         Ok(())
     }
 }

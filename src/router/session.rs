@@ -256,6 +256,8 @@ impl Session {
         let primary = topology.primary().ok().map(|primary| &primary.node);
         let limit = topology.settings.probe_timeout;
         let ask = async |node: &Node| {
+            // Some servers never tell.
+            node.replay.latest()?;
             let now = Instant::now();
             let until = until.map_or(now + limit, |until| until.min(now + limit));
             timeout_at(until, node.replay.asked_after(now)).await.ok()

@@ -98,8 +98,9 @@ impl Router {
         R: Clone + PartialEq + Send + 'static,
     {
         let shared = &self.shared;
-        let on_primary = shared.topology.load().primary().is_ok_and(|primary| primary.node.id == served.id);
-        if !on_primary || !shared.rollout.shadows() {
+        let topology = shared.topology.load_full();
+        let on_primary = topology.primary().is_ok_and(|primary| primary.node.id == served.id);
+        if !on_primary || !topology.settings.read_replicas_enabled || !shared.rollout.shadows() {
             return;
         }
         let Some(slot) = shared.rollout.shadows.enter() else { return };

@@ -139,7 +139,7 @@ impl Cancel {
 async fn dial(
     endpoint: &Endpoint,
 ) -> Result<(Channel<Box<dyn Stream>>, Protect), Box<dyn std::error::Error + Send + Sync>> {
-    let protection = endpoint.protections().await?.into_iter().next().unwrap_or(Protection::Plain);
+    let protection = endpoint.attempts().await?.protections.into_iter().next().unwrap_or(Protection::Plain);
     let protect = Protect::new(protection);
     let stream = dial_plain(endpoint).await?;
     Ok((protect.clone().channel(stream).await?, protect))

@@ -1,12 +1,15 @@
 //! Without replicas: one pool on the primary, whoever that is, and the same code.
 
+use crate::proxy::{Proxy, port};
 use crate::support::{self, notes, status, until, until_async};
 use diesel::prelude::*;
 use diesel_replicas::{
-    AssertReadOnlyDsl, Config, DnsDiscovery, Error, HealthState, NodeConfig, Router, RouterBuilder,
-    RunQueryDsl,
+    AssertReadOnlyDsl, Config, DnsDiscovery, Error, HealthState, Login, NodeConfig, PasswordProvider,
+    Providing, Router, RouterBuilder, RunQueryDsl,
 };
 use pg_cluster::{Cluster, Node};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Sessions of pools, on a node.
@@ -141,4 +144,45 @@ async fn what_is_discovered_waits_until_replicas_are_switched_on() {
     router.reload(config(builder(false))).await.unwrap();
     until("it is gone", || !found()).await;
     assert_eq!(router.read().await.unwrap().node(), "primary");
+}
+
+#[tokio::test]
+async fn another_address_for_the_primary_takes_its_place() {
+    let cluster = support::cluster(0).await;
+    let url = cluster.primary().url();
+    let proxy = Proxy::start(port(&url)).await;
+    let named = |url: String, name: &str| {
+        Router::builder().primary(NodeConfig::new(url).name(name)).read_replicas_enabled(false)
+    };
+    let router = support::ready(named(url.clone(), "directly")).await;
+    assert_eq!(writes(&router).await.as_deref(), Ok("directly"));
+    router.reload(config(named(proxy.url(&url), "pooled"))).await.unwrap();
+    until_async("writes go the other way", async || writes(&router).await.as_deref() == Ok("pooled")).await;
+    until("the old way is gone", || router.status().nodes.len() == 1).await;
+    assert_eq!(router.read().await.unwrap().node(), "pooled");
+}
+
+#[tokio::test]
+async fn the_only_pool_is_opened_anew_after_a_panic_of_the_monitor() {
+    /// Panics once when it is told to.
+    #[derive(Debug, Clone, Default)]
+    struct Faulty(Arc<AtomicBool>);
+    impl PasswordProvider for Faulty {
+        fn password<'a>(&'a self, _: Login<'a>) -> Providing<'a> {
+            assert!(!self.0.swap(false, Ordering::SeqCst), "as it was told to");
+            Box::pin(async { Ok("secret".to_owned()) })
+        }
+    }
+    let cluster = support::cluster(0).await;
+    let primary = cluster.primary();
+    let faulty = Faulty::default();
+    let router = support::ready(off(&cluster).password_provider(faulty.clone())).await;
+    assert!(writes(&router).await.is_ok());
+    faulty.0.store(true, Ordering::SeqCst);
+    let monitors = "SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity WHERE application_name LIKE '%monitor'";
+    assert_eq!(primary.sql(monitors).await.unwrap().as_deref(), Some("1"));
+    until("the monitor has panicked", || !AtomicBool::load(&faulty.0, Ordering::SeqCst)).await;
+    until_async("writes go on", async || writes(&router).await.is_ok()).await;
+    let mut conn = router.read().await.unwrap();
+    assert!(notes::table.count().get_result::<i64>(&mut conn).await.unwrap() >= 3);
 }

@@ -300,6 +300,7 @@ async fn a_password_is_bound_to_the_channel_that_it_goes_through() {
             ("app:hunter2", required, TLS),
             ("app:hunter2", "sslmode=require&channel_binding=disable", TLS),
             ("app:hunter3", required, Err("password authentication failed")),
+            ("app:hunter3", "sslmode=prefer", Err("password authentication failed")),
             ("secret", required, Err("channel binding")),
             ("open", "sslmode=disable&channel_binding=require", Err("channel binding")),
         ])
@@ -518,6 +519,12 @@ async fn plain_text_where_tls_was_preferred_is_told() {
     assert_eq!(limitations("sslmode=prefer").await, plain("the server has no TLS"));
     assert_eq!(limitations("").await, plain("the server has no TLS"));
     assert_eq!(limitations("sslmode=allow").await, plain("`sslmode=allow` asks for no more"));
+    // Neither is why a role is refused.
+    for mode in ["disable", "allow", "prefer"] {
+        let url = cluster.primary().url().replace("//postgres@", "//nobody@");
+        let told = session(&format!("{url}?sslmode={mode}")).await.unwrap_err();
+        assert!(told.contains("role \"nobody\" does not exist"), "{mode}: {told}");
+    }
     let stage = Stage::set(0).await;
     let router =
         support::ready(Router::builder().primary(stage.url(stage.cluster.primary(), "postgres", ""))).await;

@@ -89,7 +89,7 @@ const OPTIONAL: &[Optional] = &[
 /// Source: Aurora user guide, "aurora_replica_status".
 const AURORA: &Optional = &optional(
     "aurora_replica_status",
-    "CASE WHEN in_recovery THEN (SELECT ceil(status.replica_lag_in_msec)::bigint FROM aurora_replica_status() AS status \
+    "CASE WHEN in_recovery THEN (SELECT greatest(ceil(status.replica_lag_in_msec), 0)::bigint FROM aurora_replica_status() AS status \
          WHERE status.server_id = aurora_db_instance_identifier()) END AS reported_ms",
 );
 

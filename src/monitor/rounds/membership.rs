@@ -75,11 +75,12 @@ impl Rounds {
             let role = if i == 0 { Role::Primary } else { Role::Replica };
             order.push(self.list(spec, Origin::Configuration, role));
         }
-        // To do without replicas is not to do without the primary, which may be one of those by now.
-        let primary = self.fleet.last_writer().filter(|_| !self.settings.read_replicas_enabled);
+        // To do without replicas is not to do without one that is the primary by now.
+        let promoted = self.fleet.last_writer().filter(|_| !self.settings.read_replicas_enabled);
         let gone = self.watched.iter().filter(|watched| {
-            let id = watched.node.id;
-            watched.listing.by == Origin::Configuration && !order.contains(&id) && Some(id) != primary
+            let (id, Listing { by, role, .. }) = (watched.node.id, &watched.listing);
+            let stays = order.contains(&id) || (*role == Role::Replica && Some(id) == promoted);
+            *by == Origin::Configuration && !stays
         });
         let gone: Vec<_> = gone.map(|watched| watched.node.id).collect();
         for id in gone {
