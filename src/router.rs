@@ -33,7 +33,7 @@ use std::fmt;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify, mpsc, watch};
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// Gives out connections: reads go to healthy replicas, writes to the primary.
 ///
@@ -114,6 +114,9 @@ impl Router {
     pub fn new(config: Config) -> Self {
         let alarm = Arc::new(Notify::new());
         let (sources, every) = (config.discovery.clone(), config.discovery_interval);
+        if config.read_replicas_enabled && config.replicas.is_empty() && sources.is_empty() {
+            info!("no replica is configured: the primary serves all reads");
+        }
         let rollout = Choice::new(InForce::of(&config));
         let topology = Arc::new(Latest::new(Self::unproven(config, &alarm)));
         let retries = Retries::new(topology.load().settings.retry_budget, Instant::now());

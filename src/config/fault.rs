@@ -7,7 +7,8 @@ use std::{borrow::Cow, fmt};
 ///
 /// `Display` is one line a fault. No part of a URL and no text that could not be made sense of is repeated, since a
 /// password may be in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `Debug` is the same: `main` shows it so.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConfigError {
     faults: Vec<Fault>,
 }
@@ -27,6 +28,12 @@ impl ConfigError {
     pub(crate) fn all_unusable(faults: Vec<(String, Unusable)>) -> Self {
         let faults = faults.into_iter().flat_map(|(key, unusable)| Self::unusable(&key, unusable).faults);
         Self { faults: faults.collect() }
+    }
+}
+
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -138,10 +138,16 @@ impl fmt::Debug for TokenKeys {
     }
 }
 
-/// The key is too short to be a secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// The key is too short to be a secret. `Debug` is as `Display`: `main` shows it so.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the key has fewer than {KEY_BYTES} bytes: make one with `openssl rand -hex {KEY_BYTES}`")]
 pub struct WeakKey;
+
+impl fmt::Debug for WeakKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 #[cfg(test)]
 mod tests {
