@@ -21,8 +21,8 @@ pub use node::NodeConfig;
 pub(crate) use node::{NodeSpec, parse_url};
 
 use crate::{
-    balance::LoadBalancing, discovery::Discovery, health::HealthPolicy, retry::RetryBudget, rollout::Rollout,
-    topology::Fallback,
+    alerts::AlertPolicy, balance::LoadBalancing, discovery::Discovery, health::HealthPolicy,
+    retry::RetryBudget, rollout::Rollout, topology::Fallback,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -53,6 +53,7 @@ pub struct Config {
     pub(crate) causal_wait: Duration,
     pub(crate) drain_timeout: Duration,
     pub(crate) health: HealthPolicy,
+    pub(crate) alerts: AlertPolicy,
     pub(crate) probe_interval: Duration,
     pub(crate) probe_timeout: Duration,
     /// The longest time between two probes of a node that is down.

@@ -213,6 +213,7 @@
 //!
 //! This crate follows promotions; it makes none.
 
+mod alerts;
 #[cfg(feature = "axum")]
 pub mod axum;
 mod balance;
@@ -222,6 +223,7 @@ mod conn;
 mod discovery;
 mod endpoint;
 mod error;
+mod event;
 mod failure;
 mod fleet;
 mod freshness;
@@ -257,6 +259,7 @@ pub use conn::{
 pub use discovery::{Discovering, Discovery, DnsDiscovery, StandbyDiscovery};
 pub use endpoint::{Login, PasswordProvider, Providing};
 pub use error::{ConnectFailure, Error, InvalidToken};
+pub use event::{Event, EventKind, Events, NoEvent, Severity};
 pub use fleet::Role;
 pub use freshness::{CausalToken, DifferentClusters, ParseTokenError, TokenKeys, WeakKey};
 pub use health::{Ejection, HealthState, Lag, Reason, UnverifiedLag};

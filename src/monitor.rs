@@ -11,6 +11,7 @@ mod rounds;
 pub(crate) use command::{Command, Reply};
 
 use crate::config::NodeSpec;
+use crate::event::Announcer;
 use crate::fleet::NoPrimary;
 use crate::health::HealthState;
 use crate::topology::{Latest, Seen, Topology};
@@ -31,6 +32,7 @@ pub(crate) struct Monitor {
     pub(crate) alarm: Arc<Notify>,
     /// Locked by the watch for as long as it runs.
     pub(crate) inbox: Arc<Mutex<Inbox>>,
+    pub(crate) announcer: Announcer,
 }
 
 /// What the monitor is told, from outside.
@@ -153,6 +155,7 @@ mod tests {
             topology: Arc::new(Latest::new(topology)),
             alarm: Arc::default(),
             inbox: Arc::new(Mutex::new(Inbox::new(told))),
+            announcer: Announcer::new(),
         }
     }
 

@@ -20,6 +20,7 @@ use self::rollout::{Choice, InForce};
 use crate::config::{Config, NodeConfig, NodeSpec, RouterBuilder};
 use crate::discovery;
 use crate::error::Error;
+use crate::event::{Announcer, Events, Listening};
 use crate::fleet::{NoPrimary, NodeId, Role};
 use crate::monitor::{Command, Inbox, Monitor};
 use crate::pool::PoolPolicy;
@@ -68,6 +69,7 @@ struct Shared {
     commands: mpsc::UnboundedSender<Command>,
     /// The monitor ends when this is dropped.
     stop: watch::Sender<bool>,
+    listening: Listening,
 }
 
 impl Router {
@@ -122,7 +124,9 @@ impl Router {
         let retries = Retries::new(topology.load().settings.retry_budget, Instant::now());
         let (commands, told) = mpsc::unbounded_channel();
         let inbox = Arc::new(Mutex::new(Inbox::new(told)));
-        let monitor = Monitor { topology: Arc::clone(&topology), alarm, inbox };
+        let announcer = Announcer::new();
+        let listening = announcer.downgrade();
+        let monitor = Monitor { topology: Arc::clone(&topology), alarm, inbox, announcer };
         let (stop, stopped) = watch::channel(false);
         for (source, discovery) in sources.into_iter().enumerate() {
             let commands = commands.clone();
@@ -139,7 +143,7 @@ impl Router {
             });
         }
         tokio::spawn(monitor.run(stopped));
-        Self { shared: Arc::new(Shared { topology, retries, rollout, commands, stop }) }
+        Self { shared: Arc::new(Shared { topology, retries, rollout, commands, stop, listening }) }
     }
 
     /// The nodes of this configuration, of which nothing is known yet.
@@ -178,6 +182,32 @@ impl Router {
     /// A snapshot of memory: it asks nobody and waits for nothing.
     pub fn status(&self) -> Status {
         Status::of(&self.shared.topology.load(), self.rollout(), self.shared.rollout.shadows.status())
+    }
+
+    /// What happens to the nodes from now on: health, roles, failovers, alerts, each with its severity. A listener that is slow loses
+    /// the oldest events, is told how many, and keeps nobody waiting.
+    ///
+    /// # Example
+    ///
+    /// ```no_run
+    /// use diesel_replicas::{NoEvent, Router, Severity};
+    ///
+    /// # async fn page(_: String) {}
+    /// # async fn example(router: Router) {
+    /// let mut events = router.events();
+    /// loop {
+    ///     match events.next().await {
+    ///         Ok(event) if event.severity == Severity::Critical => page(event.to_string()).await,
+    ///         Ok(_) => {}
+    ///         Err(NoEvent::ShutDown) => break,
+    ///         Err(missed) => tracing::warn!(%missed),
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.shared.listening.listen()
     }
 
     /// Stops the monitor and waits for its end. Every request that waits for a connection, and every later one, fails with
@@ -251,6 +281,7 @@ pub(crate) fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
         causal_wait,
         drain_timeout,
         health,
+        alerts,
         probe_interval,
         probe_timeout,
         probe_backoff,
@@ -266,6 +297,7 @@ pub(crate) fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
         drain_timeout,
         retry_budget,
         health,
+        alerts,
         probe_interval,
         probe_timeout,
         probe_backoff,

@@ -50,6 +50,9 @@ pub struct RouterBuilder {
     pub(super) connect_timeout: Duration,
     pub(super) retry_budget: RetryBudget,
     pub(super) load_balancing: LoadBalancing,
+    pub(super) alert_lag_warning: Duration,
+    pub(super) alert_lag_critical: Duration,
+    pub(super) alert_unhealthy_after: Duration,
     pub(super) slow_start: Duration,
     pub(super) zone: Option<String>,
     pub(super) min_zone_replicas: usize,
@@ -88,6 +91,9 @@ impl Default for RouterBuilder {
             connect_timeout: Duration::from_secs(3),
             retry_budget: RetryBudget::default(),
             load_balancing: LoadBalancing::default(),
+            alert_lag_warning: Duration::from_secs(1),
+            alert_lag_critical: Duration::from_secs(5),
+            alert_unhealthy_after: Duration::from_secs(120),
             slow_start: Duration::from_secs(10),
             zone: None,
             min_zone_replicas: 1,
@@ -220,6 +226,24 @@ impl RouterBuilder {
     /// Spreads reads by a strategy of one's own: short for [`LoadBalancing::Custom`].
     pub fn strategy(self, strategy: impl Strategy + 'static) -> Self {
         self.load_balancing(LoadBalancing::Custom(Arc::new(strategy)))
+    }
+
+    /// Over this lag of a replica there is a [warning](crate::EventKind::Lag), which ends at half of it. Default: 1 s.
+    pub fn alert_lag_warning(mut self, lag: Duration) -> Self {
+        self.alert_lag_warning = lag;
+        self
+    }
+
+    /// Over this lag of a replica there is a [critical event](crate::EventKind::Lag), which ends at half of it. Default: 5 s.
+    pub fn alert_lag_critical(mut self, lag: Duration) -> Self {
+        self.alert_lag_critical = lag;
+        self
+    }
+
+    /// When a replica has not been healthy for so long there is a [warning](crate::EventKind::Unhealthy). Default: 2 min.
+    pub fn alert_unhealthy_after(mut self, time: Duration) -> Self {
+        self.alert_unhealthy_after = time;
+        self
     }
 
     /// For how long the share of a replica that is just back grows up to its full one. Longer lets caches fill before the load

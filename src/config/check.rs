@@ -6,6 +6,7 @@ use super::{
     node::{URL_WANTED, check_zone},
 };
 use crate::{
+    alerts::AlertPolicy,
     health::{Ejection, HealthPolicy, LagBytes},
     lsn::WalBytes,
     rollout::is_name,
@@ -50,6 +51,9 @@ impl RouterBuilder {
             probe_interval,
             probe_timeout,
             probe_backoff,
+            alert_lag_warning,
+            alert_lag_critical,
+            alert_unhealthy_after,
         } = self;
 
         if primary.is_none() {
@@ -113,6 +117,17 @@ impl RouterBuilder {
             check_at_least(Key::ProbeBackoff, longest, Key::ProbeInterval, probe_interval, &mut faults);
         }
 
+        check_duration(Key::AlertLagWarning, alert_lag_warning, MILLI..=DAY, &mut faults);
+        check_duration(Key::AlertLagCritical, alert_lag_critical, MILLI..=DAY, &mut faults);
+        let (warning, critical) = (alert_lag_warning, alert_lag_critical);
+        check_at_least(Key::AlertLagCritical, critical, Key::AlertLagWarning, warning, &mut faults);
+        check_duration(Key::AlertUnhealthyAfter, alert_unhealthy_after, Duration::ZERO..=DAY, &mut faults);
+        let alerts = AlertPolicy {
+            lag_warning: alert_lag_warning,
+            lag_critical: alert_lag_critical,
+            unhealthy_after: alert_unhealthy_after,
+        };
+
         let config = primary.map(|primary| Config {
             primary,
             replicas: listed,
@@ -133,6 +148,7 @@ impl RouterBuilder {
             causal_wait,
             drain_timeout,
             health,
+            alerts,
             probe_interval,
             probe_timeout,
             probe_backoff: probe_backoff.unwrap_or_else(|| Duration::from_secs(2).max(probe_interval)),

@@ -73,7 +73,7 @@ impl Setting {
 }
 
 /// In the order of the documentation.
-pub(super) const SETTINGS: [Setting; 37] = [
+pub(super) const SETTINGS: [Setting; 40] = [
     Setting {
         name: "replica_dns",
         variable: "READ_REPLICA_DNS",
@@ -153,6 +153,24 @@ pub(super) const SETTINGS: [Setting; 37] = [
         variable: "REPLICA_LAG_HARD_LIMIT",
         key: Key::LagHardLimit,
         set: Set::Time(|builder, lag| builder.lag_hard_limit = Some(lag)),
+    },
+    Setting {
+        name: "alert_lag_warning",
+        variable: "ALERT_LAG_WARNING",
+        key: Key::AlertLagWarning,
+        set: Set::Time(|builder, lag| builder.alert_lag_warning = lag),
+    },
+    Setting {
+        name: "alert_lag_critical",
+        variable: "ALERT_LAG_CRITICAL",
+        key: Key::AlertLagCritical,
+        set: Set::Time(|builder, lag| builder.alert_lag_critical = lag),
+    },
+    Setting {
+        name: "alert_unhealthy_after",
+        variable: "ALERT_UNHEALTHY_AFTER",
+        key: Key::AlertUnhealthyAfter,
+        set: Set::Time(|builder, time| builder.alert_unhealthy_after = time),
     },
     Setting {
         name: "unverified_lag",

@@ -5,10 +5,12 @@ mod membership;
 use super::backoff::Backoff;
 use super::command::Command;
 use super::probe::Prober;
-use super::report::{report, report_serving};
+use super::report;
 use super::{Inbox, Monitor};
+use crate::alerts::Alerts;
 use crate::config::NodeSpec;
 use crate::error::Error;
+use crate::event::{Announcer, Event};
 use crate::fleet::{Change, Fleet, Listed, NoPrimary, NodeId, Role, View, Writer};
 use crate::freshness::History;
 use crate::health::{HealthState, Transition};
@@ -38,6 +40,8 @@ pub(super) struct Rounds {
     inbox: OwnedMutexGuard<Inbox>,
     /// What has changed since the topology was published.
     changes: Vec<Change>,
+    alerts: Alerts,
+    announcer: Announcer,
     /// As published last.
     primary: Result<Arc<Primary>, NoPrimary>,
     /// What the primary writes, or wrote when it answered last.
@@ -76,7 +80,10 @@ enum Done {
 
 impl Rounds {
     /// Begins with the nodes and the settings of the latest topology, knowing nothing of them.
-    pub(super) fn new(Monitor { topology, alarm, .. }: &Monitor, inbox: OwnedMutexGuard<Inbox>) -> Self {
+    pub(super) fn new(
+        Monitor { topology, alarm, announcer, .. }: &Monitor,
+        inbox: OwnedMutexGuard<Inbox>,
+    ) -> Self {
         let latest = topology.load();
         let mut this = Self {
             topology: Arc::clone(topology),
@@ -86,6 +93,8 @@ impl Rounds {
             watched: vec![],
             inbox,
             changes: vec![],
+            alerts: Alerts::default(),
+            announcer: announcer.clone(),
             primary: Err(NoPrimary::NotYetKnown),
             history: None,
             running: FuturesUnordered::new(),
@@ -234,9 +243,12 @@ impl Rounds {
     fn publish(&mut self) {
         for change in mem::take(&mut self.changes) {
             self.welcome(&change);
-            report(&change, |id| self.describe(id));
+            self.tell(report::event(change, |id| self.describe(id)));
         }
         let view = self.fleet.view();
+        for alert in self.alerts.update(Instant::now(), &self.settings.alerts, &view.nodes) {
+            self.tell(report::event_of_alert(alert, |id| self.describe(id).0));
+        }
         self.appoint(view.writer);
         self.follow(&view);
         let seen = self.watched.iter().zip(view.nodes).map(|(watched, view)| {
@@ -252,7 +264,14 @@ impl Rounds {
         {
             old.writes.close();
         }
-        report_serving(before.serving(), now);
+        if let Some(event) = report::event_of_serving(before.serving(), now) {
+            self.tell(event);
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        report::log(&event);
+        self.announcer.tell(event);
     }
 
     /// How a node did before it left says nothing of it when it is back.

@@ -267,6 +267,7 @@ mod tests {
     use super::super::rollout::{Choice, InForce};
     use super::*;
     use crate::config::NodeConfig;
+    use crate::event::Announcer;
     use crate::fleet::Service;
     use crate::retry::{Retries, RetryBudget};
     use crate::topology::{Fallback, Latest};
@@ -304,6 +305,7 @@ mod tests {
                 rollout,
                 commands: mpsc::unbounded_channel().0,
                 stop: watch::Sender::new(false),
+                listening: Announcer::new().downgrade(),
             };
             Self { shared: Arc::new(shared), hosts }
         }

@@ -1,5 +1,6 @@
 //! How the nodes are used and watched.
 
+use crate::alerts::AlertPolicy;
 use crate::balance::Strategy;
 use crate::health::HealthPolicy;
 use crate::pool::PoolPolicy;
@@ -20,6 +21,7 @@ pub(crate) struct Settings {
     pub(crate) drain_timeout: Duration,
     pub(crate) retry_budget: RetryBudget,
     pub(crate) health: HealthPolicy,
+    pub(crate) alerts: AlertPolicy,
     /// From one probe of a node to the next; jittered by a tenth.
     pub(crate) probe_interval: Duration,
     /// How long one probe may take, with connecting.

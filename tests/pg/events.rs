@@ -1,11 +1,14 @@
 //! What operators are told: each change of a node's health once, with its fields.
 
 use crate::support::{self, until, until_health};
-use diesel_replicas::{HealthState, Limitation, NodeConfig, Router};
+use diesel_replicas::{
+    Event as Told, EventKind, Events, HealthState, Limitation, NoEvent, NodeConfig, Router, Severity,
+};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Mutex, Once};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -126,4 +129,100 @@ async fn each_limitation_is_one_event_when_it_begins_and_one_when_it_ends() {
     assert!(hidden.contains("pg_read_all_stats"), "{hidden}");
     let ended = told("limited", "node has a limitation no longer");
     assert_eq!(ended.iter().map(|fields| &*fields["limitation"]).collect::<Vec<_>>(), [hidden]);
+}
+
+/// Events, up to and with the first of this kind; panics when it does not come in time.
+async fn up_to(events: &mut Events, what: &str, is_it: impl Fn(&Told) -> bool) -> Vec<Told> {
+    let mut heard = vec![];
+    loop {
+        let next = tokio::time::timeout(support::PATIENCE, events.next()).await;
+        let event = next.unwrap_or_else(|_| panic!("{what} was not told: {heard:#?}")).unwrap();
+        heard.push(event);
+        if heard.last().is_some_and(&is_it) {
+            return heard;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_listener_hears_what_goes_wrong_and_that_it_is_over_each_once() {
+    let ms = Duration::from_millis;
+    let cluster = support::cluster(1).await;
+    let [primary, replica] = cluster.nodes() else { panic!("as many as asked for") };
+    let builder = support::builder(&cluster)
+        .lag_threshold(ms(600))
+        .alert_lag_warning(ms(200))
+        .alert_lag_critical(ms(400));
+    let router = builder.alert_unhealthy_after(ms(300)).build().await.unwrap();
+    let mut events = router.events();
+    up_to(&mut events, "that it serves", |event| event.kind == EventKind::Replicas(1)).await;
+    let writing = support::keep_writing(&router);
+    replica.pause_replay().await.unwrap();
+    let mut heard = up_to(&mut events, "that it stays unhealthy", |event| {
+        matches!(event.kind, EventKind::Unhealthy { .. })
+    })
+    .await;
+    replica.resume_replay().await.unwrap();
+    heard.extend(
+        up_to(&mut events, "that it serves again", |event| event.kind == EventKind::Replicas(1)).await,
+    );
+    drop(writing);
+    primary.kill().await.unwrap();
+    heard.extend(
+        up_to(&mut events, "that nobody takes writes", |event| {
+            matches!(event.kind, EventKind::NoPrimary { .. })
+        })
+        .await,
+    );
+    replica.promote().await.unwrap();
+    heard.extend(
+        up_to(&mut events, "that somebody does", |event| matches!(event.kind, EventKind::Primary { .. }))
+            .await,
+    );
+
+    let of = |severity, begins: &str| {
+        let said = heard.iter().map(|event| (event.severity, event.kind.to_string()));
+        said.filter(|(is, text)| *is == severity && text.starts_with(begins)).count()
+    };
+    let name = replica.name();
+    assert_eq!(of(Severity::Warning, &format!("`{name}` lags by up to")), 1, "{heard:#?}");
+    assert_eq!(of(Severity::Critical, &format!("`{name}` lags by up to")), 1, "{heard:#?}");
+    assert_eq!(of(Severity::Info, &format!("`{name}` lags by more than 400 ms no longer")), 1, "{heard:#?}");
+    assert_eq!(of(Severity::Warning, &format!("replica `{name}` is lagging")), 1, "{heard:#?}");
+    assert_eq!(of(Severity::Warning, &format!("`{name}` has not been healthy for")), 1, "{heard:#?}");
+    assert_eq!(of(Severity::Info, &format!("`{name}` is unhealthy no longer")), 1, "{heard:#?}");
+    assert_eq!(of(Severity::Info, "no replica is left"), 1, "{heard:#?}");
+    assert_eq!(of(Severity::Critical, "writes go nowhere"), 1, "{heard:#?}");
+    assert_eq!(of(Severity::Warning, &format!("writes go to `{name}`")), 1, "{heard:#?}");
+
+    router.shutdown().await;
+    let end = loop {
+        match tokio::time::timeout(support::PATIENCE, events.next()).await.expect("it ends") {
+            Ok(_) => {}
+            Err(end) => break end,
+        }
+    };
+    assert_eq!(end, NoEvent::ShutDown);
+    assert_eq!(router.events().next().await.unwrap_err(), NoEvent::ShutDown);
+}
+
+#[tokio::test]
+async fn a_slow_listener_is_told_how_many_it_has_missed() {
+    let cluster = support::cluster(0).await;
+    let router = support::ready(support::builder(&cluster)).await;
+    let mut events = router.events();
+    let replica = NodeConfig::new(cluster.primary().url()).name("second");
+    for _ in 0..100 {
+        router.add_replica(replica.clone()).await.unwrap();
+        until("it is known to be the same", || {
+            support::status(&router, "second").health == HealthState::Refused
+        })
+        .await;
+        router.remove_replica("second").await.unwrap();
+    }
+    let Err(NoEvent::Missed(missed)) = events.next().await else {
+        panic!("more than are kept have happened")
+    };
+    assert!(missed > 0);
+    assert!(events.next().await.is_ok(), "what is kept is there");
 }

@@ -260,6 +260,7 @@ mod tests {
             topology: Arc::new(Latest::new(topology)),
             alarm: Arc::default(),
             inbox: Arc::new(Mutex::new(Inbox::new(told))),
+            announcer: Announcer::new(),
         }
     }
 

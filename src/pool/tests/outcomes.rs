@@ -275,7 +275,15 @@ async fn a_dial_that_fails_counts_once_whoever_waits_for_it() {
     let (pool, traffic) = pool(&url, Access::ReadOnly, 2);
     let answers = join_all((0..16).map(|_| try_checkout(&pool))).await;
     assert!(answers.iter().all(|answer| matches!(answer, Err(CheckoutError::Unreachable(_)))), "{answers:?}");
-    assert_eq!(traffic.tally().failed, AtomicU64::load(&dials, Ordering::Relaxed));
+    // A dial may be on its way yet that nobody waits for any more.
+    let dialed = || AtomicU64::load(&dials, Ordering::Relaxed);
+    let counted = async {
+        while traffic.tally().failed < dialed() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, counted).await.expect("each counts");
+    assert_eq!(traffic.tally().failed, dialed());
     assert!(traffic.take_suspicion());
     server.abort();
 }
