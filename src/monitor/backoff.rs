@@ -181,7 +181,9 @@ mod tests {
             let mut backoff = Backoff::new(INTERVAL, MOST, Instant::now());
             let mut at = Instant::now();
             let mut round = at;
-            let mut suspicions = suspicions.into_iter().cycle().map(|later| { at += later; at }).peekable();
+            // Time goes on even if all of them are simultaneous.
+            let suspicions = suspicions.into_iter().chain([ms(1)]);
+            let mut suspicions = suspicions.cycle().map(|later| { at += later; at }).peekable();
             let mut before: Option<(Instant, Instant, bool)> = None;
             for (took, ok) in probes {
                 while let Some(at) = suspicions.next_if(|at| *at < backoff.due().unwrap_or(round)) {
