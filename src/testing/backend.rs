@@ -127,11 +127,16 @@ impl Cancel {
     /// Asks the server to interrupt what the session runs. Ends when the server has told the session's process.
     pub(super) async fn ask(&self, endpoint: &Endpoint) {
         // An interruption that fails lets the statement end by itself.
-        let Ok(stream) = dial_plain(endpoint).await else { return };
-        let Ok(mut stream) = self.protect.clone().channel(stream).await else { return };
-        let _ = self.token.cancel_query_raw(&mut stream, NoTls).await;
-        // It closes the connection then.
-        let _ = stream.read_to_end(&mut Vec::new()).await;
+        let _ = self.try_ask(endpoint).await;
+    }
+
+    async fn try_ask(&self, endpoint: &Endpoint) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let stream = dial_plain(endpoint).await?;
+        let mut stream = self.protect.clone().channel(stream).await?;
+        self.token.cancel_query_raw(&mut stream, NoTls).await?;
+        // The server closes the connection then.
+        stream.read_to_end(&mut Vec::new()).await?;
+        Ok(())
     }
 }
 
