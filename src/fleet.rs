@@ -134,6 +134,12 @@ impl Fleet {
         }
     }
 
+    /// Whether several nodes are writable.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_split(&self) -> bool {
+        self.split
+    }
+
     /// Whatever is decided from now on is decided by this. A replica that may not serve by it leaves at once.
     pub(crate) fn set_policy(&mut self, now: Instant, policy: HealthPolicy) -> Vec<Change> {
         self.policy = policy;

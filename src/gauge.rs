@@ -1,8 +1,8 @@
-//! A shared count of what is going on right now.
+//! Shared counts: of what is going on right now, and of what has happened so far.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 /// How many [`Counted`]s there are. Clones share the count.
@@ -30,6 +30,33 @@ pub(crate) struct Counted(Gauge);
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// How often something has happened.
+#[derive(Debug, Default)]
+pub(crate) struct Count {
+    value: AtomicU64,
+    #[cfg(feature = "metrics")]
+    told: AtomicU64,
+}
+
+impl Count {
+    /// It has happened once more.
+    pub(crate) fn add(&self) {
+        self.value.fetch_add(1, Relaxed);
+    }
+
+    /// How often so far.
+    pub(crate) fn value(&self) -> u64 {
+        self.value.load(Relaxed)
+    }
+
+    /// How often since this was asked last. For one asker.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn untold(&self) -> u64 {
+        let value = self.value();
+        value - self.told.swap(value, Relaxed)
     }
 }
 

@@ -38,6 +38,19 @@ pub enum HealthState {
     Refused,
 }
 
+impl HealthState {
+    #[cfg(feature = "metrics")]
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Unproven,
+        Self::Healthy,
+        Self::Lagging,
+        Self::Unreachable,
+        Self::Ejected,
+        Self::Draining,
+        Self::Refused,
+    ];
+}
+
 impl fmt::Display for HealthState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -144,6 +157,55 @@ pub enum Reason {
     /// Nothing shows that it belongs to the cluster: the configured primary has never answered, and the others that answer do not
     /// confirm it. A standby is refused for this only where others belong to another cluster.
     Unconfirmed,
+}
+
+#[cfg(feature = "metrics")]
+impl Reason {
+    /// Every [`kind`](Self::kind).
+    pub(crate) const KINDS: [&str; 18] = [
+        "not_probed",
+        "writable",
+        "fresh",
+        "behind",
+        "behind_bytes",
+        "lag_unknown",
+        "lag_unverified",
+        "other_timeline",
+        "failed",
+        "timed_out",
+        "failed_in_a_row",
+        "error_ratio",
+        "removed",
+        "foreign_cluster",
+        "duplicate",
+        "deposed",
+        "split_brain",
+        "unconfirmed",
+    ];
+
+    /// What it is without its numbers.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::NotProbed => "not_probed",
+            Self::Writable => "writable",
+            Self::Fresh { .. } => "fresh",
+            Self::Behind { .. } => "behind",
+            Self::BehindBytes { .. } => "behind_bytes",
+            Self::LagUnknown => "lag_unknown",
+            Self::LagUnverified => "lag_unverified",
+            Self::OtherTimeline { .. } => "other_timeline",
+            Self::Failed(_) => "failed",
+            Self::TimedOut { .. } => "timed_out",
+            Self::FailedInARow { .. } => "failed_in_a_row",
+            Self::ErrorRatio { .. } => "error_ratio",
+            Self::Removed => "removed",
+            Self::ForeignCluster { .. } => "foreign_cluster",
+            Self::Duplicate { .. } => "duplicate",
+            Self::Deposed { .. } => "deposed",
+            Self::SplitBrain { .. } => "split_brain",
+            Self::Unconfirmed => "unconfirmed",
+        }
+    }
 }
 
 impl fmt::Display for Reason {

@@ -231,6 +231,7 @@ mod gauge;
 mod health;
 mod limitation;
 mod lsn;
+mod metrics;
 mod monitor;
 mod observation;
 mod pool;
@@ -285,3 +286,7 @@ pub mod what_the_types_catch {}
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "metrics"))]
+#[doc = include_str!("../docs/metrics.md")]
+struct Metrics;

@@ -81,7 +81,10 @@ impl Monitor {
             () = watching => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        self.topology.load().close();
+        let last = self.topology.load();
+        last.close();
+        #[cfg(feature = "metrics")]
+        crate::metrics::end(&last);
     }
 
     /// Nothing is known of any node any more, but for those that are being removed; returns what was.

@@ -25,7 +25,7 @@ pub(crate) use connect::{Access, ConnectError, Dialed, Opened};
 pub(crate) use lease::Lease;
 
 use crate::endpoint::Endpoint;
-use crate::traffic::Traffic;
+use crate::traffic::{Traffic, Usage};
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use gate::Gate;
@@ -154,6 +154,19 @@ impl Pool {
         self.shared.since.store(Some(Arc::new(before)));
     }
 
+    /// Connections that are used and that are idle.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn connections(&self) -> [u32; 2] {
+        let state = self.shared.bb8.state();
+        [state.connections - state.idle_connections, state.idle_connections]
+    }
+
+    /// Connections at most.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn size(&self) -> u32 {
+        self.shared.gate.size()
+    }
+
     /// Waits until the pool is closed and no connection is out any more: with somebody, being opened for somebody, or settling
     /// after somebody.
     ///
@@ -172,6 +185,13 @@ impl Pool {
         self.close();
         let wires = self.shared.wires.open();
         wires.iter().filter(|wire| wire.sever(&self.shared.runtime)).count()
+    }
+}
+
+impl Place {
+    /// What handles of this kind have come to at the node.
+    fn usage(&self) -> &Usage {
+        self.shared.traffic.usage(self.purpose == Access::ReadWrite)
     }
 }
 

@@ -8,6 +8,7 @@ mod rollout;
 mod run;
 mod session;
 mod shadow;
+mod spans;
 mod waiting;
 mod wanted;
 

@@ -78,7 +78,7 @@ impl Status {
 }
 
 impl NodeStatus {
-    fn of(seen: &Seen, topology: &Topology) -> Self {
+    pub(crate) fn of(seen: &Seen, topology: &Topology) -> Self {
         let Seen { node, listing, view } = seen;
         let primary = topology.primary().ok().filter(|primary| primary.node.id == node.id);
         let tally = node.traffic.tally();
@@ -100,8 +100,8 @@ impl NodeStatus {
             receiver: last.and_then(|seen| seen.standby.receiver),
             limitations: last.map(|seen| seen.limitations.clone()).unwrap_or_default(),
             in_flight: node.traffic.in_flight().value(),
-            reads: node.traffic.reads(),
-            writes: node.traffic.writes(),
+            reads: node.traffic.usage(false).handles.value(),
+            writes: node.traffic.usage(true).handles.value(),
             answered: tally.answered,
             failed: tally.failed,
         }

@@ -4,7 +4,8 @@ mod fading;
 
 pub(crate) use fading::Fading;
 
-use crate::gauge::Gauge;
+use crate::gauge::{Count, Gauge};
+use crate::metrics::Times;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -18,16 +19,46 @@ const FAILURE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     in_flight: Gauge,
-    waiting: Gauge,
-    reads: AtomicU64,
-    writes: AtomicU64,
+    reading: Usage,
+    writing: Usage,
     latency: Fading,
     failures: Fading,
     answered: AtomicU64,
-    failed: AtomicU64,
+    failed: [Count; Failure::ALL.len()],
     failed_in_a_row: AtomicU32,
+    /// Queries that the node cancelled for what it replayed. That is no failure of the node's.
+    pub(crate) conflicts: Count,
+    /// Reads that it served for want of a replica.
+    pub(crate) fallbacks: Count,
+    /// Reads that were run once more elsewhere, since it was lost under them.
+    pub(crate) retries: Count,
     suspected: AtomicBool,
     alarm: Arc<Notify>,
+}
+
+/// What handles of one kind, for reading or for writing, have come to.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    /// Handles given out.
+    pub(crate) handles: Count,
+    /// Requests that wait for one of the node's connections.
+    pub(crate) waiting: Gauge,
+    /// Requests that ended since all connections stayed in use.
+    pub(crate) exhausted: Count,
+    pub(crate) times: Times,
+}
+
+/// What the node itself failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// An attempt to connect.
+    Connect,
+    /// A call, whose connection was lost.
+    Lost,
+}
+
+impl Failure {
+    pub(crate) const ALL: [Self; 2] = [Self::Connect, Self::Lost];
 }
 
 /// The counts of a node's traffic at one moment, since the beginning.
@@ -47,20 +78,9 @@ impl Traffic {
         Self { alarm, ..Self::default() }
     }
 
-    /// A handle is given out.
-    pub(crate) fn lent(&self, to_write: bool) {
-        let handles = if to_write { &self.writes } else { &self.reads };
-        handles.fetch_add(1, Relaxed);
-    }
-
-    /// Handles for reading given out so far.
-    pub(crate) fn reads(&self) -> u64 {
-        self.reads.load(Relaxed)
-    }
-
-    /// Handles for writing given out so far.
-    pub(crate) fn writes(&self) -> u64 {
-        self.writes.load(Relaxed)
+    /// What handles that are `for_writes`, or those that are not, have come to.
+    pub(crate) fn usage(&self, for_writes: bool) -> &Usage {
+        if for_writes { &self.writing } else { &self.reading }
     }
 
     /// Handles that are out.
@@ -68,15 +88,10 @@ impl Traffic {
         &self.in_flight
     }
 
-    /// Requests that wait for one of the node's connections.
-    pub(crate) fn waiting(&self) -> &Gauge {
-        &self.waiting
-    }
-
     /// What is in flight or waits to be, and what failed lately as if it still were: a node with a queue must not look as good as
     /// one without, nor a node that fails fast as if it were idle.
     pub(crate) fn work(&self) -> usize {
-        let work = self.in_flight.value() + self.waiting.value();
+        let work = self.in_flight.value() + self.reading.waiting.value() + self.writing.waiting.value();
         if self.failures.is_nothing() {
             return work;
         }
@@ -103,13 +118,18 @@ impl Traffic {
     }
 
     /// The node itself failed a call, or could not be connected to. Never for a full pool or a call that was cancelled.
-    pub(crate) fn failed(&self) {
+    pub(crate) fn failed(&self, failure: Failure) {
         let now = Instant::now();
         self.failures.add(1.0, now);
         self.latency.observe(FAILURE.as_nanos() as f64, now);
-        self.failed.fetch_add(1, Relaxed);
+        self.failures_of(failure).add();
         self.failed_in_a_row.fetch_add(1, Relaxed);
         self.suspect();
+    }
+
+    /// What it has failed in this way.
+    pub(crate) fn failures_of(&self, failure: Failure) -> &Count {
+        &self.failed[failure as usize]
     }
 
     /// Something about the node is not as it was thought to be: it should be probed at once.
@@ -132,7 +152,7 @@ impl Traffic {
     pub(crate) fn tally(&self) -> Tally {
         Tally {
             answered: self.answered.load(Relaxed),
-            failed: self.failed.load(Relaxed),
+            failed: self.failed.iter().map(Count::value).sum(),
             failed_in_a_row: self.failed_in_a_row.load(Relaxed),
         }
     }
@@ -150,7 +170,7 @@ mod tests {
         let traffic = Traffic::default();
         let _read = traffic.in_flight().count();
         assert_eq!(traffic.work(), 1);
-        (0..3).for_each(|_| traffic.failed());
+        (0..3).for_each(|_| traffic.failed(Failure::Lost));
         assert_eq!(traffic.work(), 4);
         advance(7 * SECOND).await;
         assert_eq!(traffic.work(), 2);
@@ -166,11 +186,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn failing_never_looks_fast() {
         let traffic = Traffic::default();
-        traffic.failed();
+        traffic.failed(Failure::Lost);
         let ms = || traffic.latency().value(Instant::now()) / 1e6;
         assert!((ms() - 1000.0).abs() < 1.0, "{}", ms());
         traffic.answered(2 * SECOND, Instant::now());
-        traffic.failed();
+        traffic.failed(Failure::Lost);
         assert!(ms() > 1900.0, "{}", ms());
         traffic.returned();
         assert!(traffic.latency().is_nothing());

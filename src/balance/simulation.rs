@@ -3,6 +3,7 @@
 use super::LoadBalancing;
 use super::tests::candidates;
 use crate::gauge::Counted;
+use crate::traffic::Failure;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -85,7 +86,7 @@ async fn simulate(how: LoadBalancing, per_second: u64, first: &[(Replica, u64)])
                         let read = Read { node, took, _in_flight: nodes[node].in_flight().count() };
                         under_way.entry(now + took).or_default().push(read);
                     }
-                    None => nodes[node].failed(),
+                    None => nodes[node].failed(Failure::Lost),
                 }
             }
         }

@@ -63,12 +63,21 @@ mod sealed {
         label = "is none of these"
     )]
     #[expect(unnameable_types, reason = "that nobody else can name it is its purpose")]
-    pub trait Sealed {}
+    pub trait Sealed {
+        /// For those who look on.
+        const NAME: &'static str;
+    }
 
     #[diagnostic::do_not_recommend]
-    impl Sealed for super::Eventual {}
+    impl Sealed for super::Eventual {
+        const NAME: &'static str = "eventual";
+    }
     #[diagnostic::do_not_recommend]
-    impl Sealed for super::Causal {}
+    impl Sealed for super::Causal {
+        const NAME: &'static str = "causal";
+    }
     #[diagnostic::do_not_recommend]
-    impl Sealed for super::Latest {}
+    impl Sealed for super::Latest {
+        const NAME: &'static str = "latest";
+    }
 }

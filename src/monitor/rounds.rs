@@ -137,6 +137,8 @@ impl Rounds {
         self.next = now + interval.mul_f64(rand::rng().random_range(0.9..=1.1));
         self.others = Some(now + PRIMARY_FIRST);
         self.judge_traffic(now);
+        #[cfg(feature = "metrics")]
+        crate::metrics::publish(&self.topology.load(), self.fleet.is_split());
         match self.first().filter(|first| self.joins_round(*first)) {
             Some(first) => self.probe(first),
             None => self.probe_others(),
@@ -194,6 +196,8 @@ impl Rounds {
     fn judge(&mut self, id: NodeId, prober: Box<Prober>, result: Result<Observation, ProbeFailure>) {
         // It may have been removed meanwhile.
         let Some(watched) = self.watched.iter_mut().find(|watched| watched.node.id == id) else { return };
+        #[cfg(feature = "metrics")]
+        crate::metrics::probed(&watched.node.name, &result);
         let now = Instant::now();
         let answered = result.is_ok();
         if let Ok(seen) = &result {
@@ -271,6 +275,8 @@ impl Rounds {
 
     fn tell(&self, event: Event) {
         report::log(&event);
+        #[cfg(feature = "metrics")]
+        crate::metrics::saw(&event);
         self.announcer.tell(event);
     }
 

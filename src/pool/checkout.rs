@@ -3,7 +3,8 @@
 use super::connect::ConnectError;
 use super::lease::Lease;
 use super::manager::Manager;
-use super::{Place, Pool};
+use super::{Access, Place, Pool};
+use crate::metrics::Since;
 use futures_util::FutureExt;
 use std::pin::pin;
 use std::sync::Arc;
@@ -41,8 +42,9 @@ pub(crate) enum CheckoutError {
 impl Pool {
     /// A connection that is open, idle and outside a transaction, if one is there and nobody waits for it.
     pub(crate) fn try_checkout(&self) -> Option<Lease> {
+        let began = Since::now();
         let permit = self.shared.gate.try_enter().ok()?;
-        self.lend_idle(self.place(permit)).ok()
+        self.lend_idle(self.place(permit), began).ok()
     }
 
     /// Takes a connection that is open, idle and outside a transaction, or opens one.
@@ -54,13 +56,21 @@ impl Pool {
     /// A dropped call leaves the queue, and gives back what it had got.
     pub(crate) async fn checkout(&self, limits: Limits) -> Result<Lease, CheckoutError> {
         let shared = &self.shared;
-        let _waiting = shared.traffic.waiting().count();
+        let began = Since::now();
+        let usage = shared.traffic.usage(self.purpose == Access::ReadWrite);
+        let _waiting = usage.waiting.count();
         let permit = match shared.gate.try_enter() {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return Err(CheckoutError::Closed),
-            Err(TryAcquireError::NoPermits) => self.queue(limits).await?,
+            Err(TryAcquireError::NoPermits) => match self.queue(limits).await {
+                Err(CheckoutError::Exhausted) => {
+                    usage.exhausted.add();
+                    return Err(CheckoutError::Exhausted);
+                }
+                permit => permit?,
+            },
         };
-        let place = match self.lend_idle(self.place(permit)) {
+        let place = match self.lend_idle(self.place(permit), began) {
             Ok(lease) => return Ok(lease),
             Err(place) => place,
         };
@@ -74,7 +84,7 @@ impl Pool {
                 return Err(refusal.map_or(CheckoutError::Silent, CheckoutError::Unreachable));
             }
         };
-        Ok(Lease::new(connection, place))
+        Ok(Lease::new(connection, place, began))
     }
 
     fn place(&self, permit: SemaphorePermit<'_>) -> Place {
@@ -112,9 +122,9 @@ impl Pool {
     }
 
     /// The usual case, ahead of everything that only waiting needs.
-    fn lend_idle(&self, place: Place) -> Result<Lease, Place> {
+    fn lend_idle(&self, place: Place, began: Since) -> Result<Lease, Place> {
         match self.shared.bb8.get_owned().now_or_never() {
-            Some(Ok(connection)) => Ok(Lease::new(connection, place)),
+            Some(Ok(connection)) => Ok(Lease::new(connection, place, began)),
             _ => Err(place),
         }
     }

@@ -8,7 +8,7 @@ use tokio::sync::{AcquireError, Notify, Semaphore, SemaphorePermit, TryAcquireEr
 /// Whoever has one never waits in bb8's own, unfair queue.
 #[derive(Debug)]
 pub(super) struct Gate {
-    size: usize,
+    size: u32,
     places: Semaphore,
     /// For those who have a place and wait for something else; the semaphore tells all others.
     closed: watch::Sender<bool>,
@@ -18,8 +18,8 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new(size: u32) -> Self {
-        let size = size as usize;
-        Self { size, places: Semaphore::new(size), closed: watch::Sender::new(false), left: Notify::new() }
+        let places = Semaphore::new(size as usize);
+        Self { size, places, closed: watch::Sender::new(false), left: Notify::new() }
     }
 
     /// A place, if one is free and nobody waits for it.
@@ -56,9 +56,15 @@ impl Gate {
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
+    /// How many places there are.
+    #[cfg(feature = "metrics")]
+    pub(super) fn size(&self) -> u32 {
+        self.size
+    }
+
     /// How many places are taken.
     pub(super) fn taken(&self) -> usize {
-        self.size - self.places.available_permits()
+        self.size as usize - self.places.available_permits()
     }
 
     /// Waits until the gate is closed and no place is taken.

@@ -2,9 +2,10 @@
 
 use super::manager::Manager;
 use super::wire::{CANCEL, GRACE, User, Wire};
-use super::{Access, Opened, Place};
+use super::{Opened, Place};
 use crate::failure::Cause;
 use crate::gauge::Counted;
+use crate::metrics::Since;
 use diesel_async::pooled_connection::PoolableConnection;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use std::fmt;
@@ -12,6 +13,7 @@ use std::ops::{Deref, DerefMut};
 use std::pin::pin;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
+use tracing::Span;
 
 /// A connection on loan from its pool.
 ///
@@ -22,6 +24,9 @@ pub(crate) struct Lease {
     loan: Option<Loan>,
     /// Counts the handle, not the connection: settling is nobody's query.
     _in_flight: Counted,
+    lent: Since,
+    /// Of the handle.
+    span: Span,
 }
 
 /// Fields drop in this order: the connection is back before the next in the queue is let in.
@@ -31,10 +36,22 @@ struct Loan {
 }
 
 impl Lease {
-    pub(super) fn new(connection: bb8::PooledConnection<'static, Manager>, place: Place) -> Self {
-        place.shared.traffic.lent(place.purpose == Access::ReadWrite);
+    /// For a call that `began` then.
+    pub(super) fn new(
+        connection: bb8::PooledConnection<'static, Manager>,
+        place: Place,
+        began: Since,
+    ) -> Self {
+        let usage = place.usage();
+        usage.handles.add();
+        let lent = usage.times.waited(began);
         let _in_flight = place.shared.traffic.in_flight().count();
-        Self { loan: Some(Loan { connection, place }), _in_flight }
+        Self { loan: Some(Loan { connection, place }), _in_flight, lent, span: Span::none() }
+    }
+
+    /// The span ends when the connection is given back.
+    pub(crate) fn trace(&mut self, span: Span) {
+        self.span = span;
     }
 
     /// The name of the node that the connection leads to.
@@ -81,6 +98,7 @@ impl DerefMut for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(mut loan) = self.loan.take() else { return };
+        loan.place.usage().times.used(self.lent);
         let user = loan.place.shared.user;
         let connection = &mut *loan.connection;
         connection.record.give_back();

@@ -6,7 +6,8 @@ use super::record::Record;
 use super::wire::Wire;
 use super::wires::Wires;
 use crate::endpoint::Endpoint;
-use crate::traffic::Traffic;
+use crate::metrics::Since;
+use crate::traffic::{Failure, Traffic};
 use arc_swap::ArcSwapOption;
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::PoolableConnection;
@@ -57,6 +58,7 @@ impl bb8::ManageConnection for Manager {
     async fn connect(&self) -> Result<Connection, ManagerError> {
         let writes = self.access == Access::ReadWrite;
         let record = Arc::new(Record::new(Arc::clone(&self.traffic), writes));
+        let began = Since::now();
         let (pg, wire, opened) = tokio::select! {
             biased;
             () = self.gate.closed() => return Err(ManagerError::Closed),
@@ -64,6 +66,7 @@ impl bb8::ManageConnection for Manager {
                 connected.map_err(ManagerError::Connect)?
             }
         };
+        self.traffic.usage(writes).times.connected(began);
         if let Some(wire) = &wire {
             self.wires.add(wire);
         }
@@ -114,7 +117,7 @@ impl bb8::ErrorSink<ManagerError> for Failures {
         match error {
             ManagerError::Connect(cause) => {
                 if !cause.is_saturation() {
-                    self.traffic.failed();
+                    self.traffic.failed(Failure::Connect);
                 }
                 self.last.send_replace(Some(Arc::new(cause)));
             }

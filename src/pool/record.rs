@@ -1,7 +1,7 @@
 //! What becomes of the calls on one connection, and what that says of its node.
 
 use crate::failure::Cause;
-use crate::traffic::Traffic;
+use crate::traffic::{Failure, Traffic};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -79,6 +79,7 @@ impl Record {
     pub(super) fn answered(&self, took: Duration, now: Instant) {
         if self.is_lent() && self.heard() != Some(Cause::Node) {
             self.traffic.answered(took, now);
+            self.traffic.usage(self.writes).times.answered(took);
         }
     }
 
@@ -90,12 +91,13 @@ impl Record {
         self.heard.store(index(cause), Relaxed);
         match cause {
             Cause::Node if !(under_way && self.is_lent()) => self.traffic.suspect(),
-            Cause::Node if before != Some(Cause::Node) => self.traffic.failed(),
+            Cause::Node if before != Some(Cause::Node) => self.traffic.failed(Failure::Lost),
             // Who may write was refused: this is not the primary any more, or the caller asked for a read-only transaction.
             Cause::ReadOnly if self.writes => {
                 self.condemn();
                 self.traffic.suspect();
             }
+            Cause::RecoveryConflict => self.traffic.conflicts.add(),
             Cause::StalePlan => self.condemn(),
             _ => {}
         }

@@ -129,7 +129,12 @@ impl Shared {
             taken = self.checkout(&node.reads, topology, deadline, deadline.left()) => taken,
         };
         match taken {
-            Ok(lease) => Ok(Tried::Got(Arc::clone(node), lease)),
+            Ok(lease) => {
+                if topology.has_replicas() && topology.serving_node(node).is_none() {
+                    node.traffic.fallbacks.add();
+                }
+                Ok(Tried::Got(Arc::clone(node), lease))
+            }
             Err(CheckoutError::Closed) => self.outdated(),
             Err(error) => Err(describe(error, node, deadline)),
         }

@@ -245,6 +245,7 @@ impl Shared {
         }
         if topology.settings.fallback == Fallback::Primary {
             let (node, lease) = self.on_primary(deadline, |primary| &primary.node.reads).await?;
+            node.traffic.fallbacks.add();
             self.until_shown(wanted, &node, deadline).await;
             return Ok((node, lease));
         }
@@ -261,6 +262,7 @@ impl Shared {
                 let lease = taken.map_err(|error| describe(error, node, deadline))?;
                 let limit = topology.settings.probe_timeout.min(deadline.left());
                 if self.is_fresh(wanted, target, node, &lease, known, limit).await {
+                    node.traffic.fallbacks.add();
                     return Ok((Arc::clone(node), lease));
                 }
             }

@@ -3,10 +3,12 @@
 use super::Router;
 use super::checkout::Deadline;
 use super::session::Session;
+use super::spans::Spans;
 use super::wanted::Wanted;
 use crate::conn::{Causal, Eventual, Freshness, Latest, ReadConn, WriteConn};
 use crate::error::Error;
 use crate::freshness::CausalToken;
+use crate::pool::Lease;
 use crate::topology::{Node, Topology};
 use arc_swap::Guard;
 use std::fmt;
@@ -15,6 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tracing::Instrument;
 
 /// A request for a [`ReadConn`]: await it, or refine it first.
 ///
@@ -149,9 +152,16 @@ impl<'a, F> ReadRequest<'a, F> {
         Deadline::after(self.timeout.unwrap_or(topology.settings.checkout_timeout))
     }
 
-    /// Tells the session, if there is one; the handle has to keep what it says.
-    pub(super) fn uses(&self, node: &Arc<Node>, topology: &Topology) -> Option<Arc<()>> {
-        self.session.map(|session| session.uses(node, topology, false))
+    /// Hands out the node's connection, as `topology` has it. A session is told, and the handle keeps what it says.
+    pub(super) fn handle(
+        &self,
+        spans: Spans,
+        node: &Arc<Node>,
+        topology: &Topology,
+        mut lease: Lease,
+    ) -> ReadConn<F> {
+        spans.end(node, topology, &mut lease);
+        ReadConn::new(lease, self.session.map(|session| session.uses(node, topology, false)))
     }
 
     /// What is wanted, with what a session has seen, if that is known.
@@ -171,6 +181,12 @@ impl<'a, F> ReadRequest<'a, F> {
             }
             _ => self.wanted,
         }
+    }
+}
+
+impl<F: Freshness> ReadRequest<'_, F> {
+    pub(super) fn spans(&self) -> Spans {
+        Spans::begin::<F>("read")
     }
 }
 
@@ -211,6 +227,22 @@ impl WriteRequest<'_> {
         }
     }
 
+    pub(super) fn spans(&self) -> Spans {
+        Spans::begin::<Latest>("write")
+    }
+
+    /// Hands out the primary's connection, as `topology` has it.
+    pub(super) fn handle(
+        &self,
+        spans: Spans,
+        node: &Arc<Node>,
+        topology: &Topology,
+        mut lease: Lease,
+    ) -> WriteConn {
+        spans.end(node, topology, &mut lease);
+        WriteConn::new(lease, topology.history, self.uses(node, topology))
+    }
+
     /// Tells the session, if there is one; the handle has to keep what it says.
     pub(super) fn uses(&self, node: &Arc<Node>, topology: &Topology) -> Option<Arc<()>> {
         self.session.map(|session| session.uses(node, topology, true))
@@ -246,33 +278,38 @@ impl<F: Freshness> Future for ReadFuture<'_, F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Progress::Asked(request) = self.0 {
             let request = request.decided();
+            let spans = request.spans();
             let shared = &*request.router.shared;
             let topology = shared.topology.load();
             let known = request.known();
             if known.is_none_or(|wanted| !wanted.is_nothing()) {
                 let fresh = known.and_then(|wanted| shared.try_fresh(&topology, &wanted));
                 if let Some((node, lease)) = fresh {
-                    return Poll::Ready(Ok(ReadConn::new(lease, request.uses(&node, &topology))));
+                    return Poll::Ready(Ok(request.handle(spans, &node, &topology, lease)));
                 }
                 let deadline = request.deadline(&topology);
-                self.0 = Progress::Waiting(Box::pin(async move {
+                let span = spans.request();
+                let answer = async move {
                     let wanted = request.resolved(deadline).await;
                     let (node, lease) = shared.read_fresh(wanted, None, deadline).await?;
-                    Ok(ReadConn::new(lease, request.uses(&node, &shared.topology.load())))
-                }));
+                    Ok(request.handle(spans, &node, &shared.topology.load(), lease))
+                };
+                self.0 = Progress::Waiting(Box::pin(answer.instrument(span)));
             } else {
                 let first = topology.near().pick(&*topology.settings.strategy);
                 let lease = first.and_then(|node| node.reads.try_checkout());
                 if let (Some(node), Some(lease)) = (first, lease) {
-                    return Poll::Ready(Ok(ReadConn::new(lease, request.uses(node, &topology))));
+                    return Poll::Ready(Ok(request.handle(spans, node, &topology, lease)));
                 }
                 let first = first.cloned();
                 let topology = Guard::into_inner(topology);
-                self.0 = Progress::Waiting(Box::pin(async move {
+                let span = spans.request();
+                let answer = async move {
                     let deadline = request.deadline(&topology);
                     let (node, lease) = shared.read(topology, first, None, deadline).await?;
-                    Ok(ReadConn::new(lease, request.uses(&node, &shared.topology.load())))
-                }));
+                    Ok(request.handle(spans, &node, &shared.topology.load(), lease))
+                };
+                self.0 = Progress::Waiting(Box::pin(answer.instrument(span)));
             }
         }
         let Progress::Waiting(answer) = &mut self.0 else { unreachable!("it waits from here on") };
@@ -285,22 +322,22 @@ impl Future for WriteFuture<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Progress::Asked(request) = self.0 {
+            let spans = request.spans();
             let shared = &*request.router.shared;
             let topology = shared.topology.load();
             let primary = topology.primary().ok();
             let lease = primary.and_then(|primary| primary.writes.try_checkout());
             let lease = lease.filter(|lease| !lease.opened().on_standby);
             if let (Some(primary), Some(lease)) = (primary, lease) {
-                let out = request.uses(&primary.node, &topology);
-                return Poll::Ready(Ok(WriteConn::new(lease, topology.history, out)));
+                return Poll::Ready(Ok(request.handle(spans, &primary.node, &topology, lease)));
             }
             let deadline = request.deadline(&topology);
-            self.0 = Progress::Waiting(Box::pin(async move {
+            let span = spans.request();
+            let answer = async move {
                 let (node, lease) = shared.on_primary(deadline, |primary| &primary.writes).await?;
-                let topology = shared.topology.load();
-                let out = request.uses(&node, &topology);
-                Ok(WriteConn::new(lease, topology.history, out))
-            }));
+                Ok(request.handle(spans, &node, &shared.topology.load(), lease))
+            };
+            self.0 = Progress::Waiting(Box::pin(answer.instrument(span)));
         }
         let Progress::Waiting(answer) = &mut self.0 else { unreachable!("it waits from here on") };
         answer.as_mut().poll(cx)

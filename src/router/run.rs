@@ -11,7 +11,7 @@ use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager
 use futures_util::FutureExt;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout};
-use tracing::debug;
+use tracing::{Instrument, debug};
 
 impl<T: Freshness> ReadRequest<'_, T> {
     /// Runs the closure on the connection that was asked for, and if the node is lost under it once more on another one: see
@@ -46,16 +46,19 @@ impl<T: Freshness> ReadRequest<'_, T> {
         let wanted = request.resolved(deadline).await;
         let mut lost: Option<Arc<Node>> = None;
         loop {
-            let (node, lease) = if wanted.is_nothing() {
-                shared.read(Arc::clone(&topology), None, lost.as_deref(), deadline).await?
-            } else {
+            let spans = self.spans();
+            let checkout = async {
+                if wanted.is_nothing() {
+                    return shared.read(Arc::clone(&topology), None, lost.as_deref(), deadline).await;
+                }
                 match shared.read_fresh(wanted, lost.as_deref(), deadline).await {
                     // There may be no other.
-                    Err(_) if lost.is_some() => shared.read_fresh(wanted, None, deadline).await?,
-                    taken => taken?,
+                    Err(_) if lost.is_some() => shared.read_fresh(wanted, None, deadline).await,
+                    taken => taken,
                 }
             };
-            let mut conn = ReadConn::new(lease, self.uses(&node, &shared.topology.load()));
+            let (node, lease) = checkout.instrument(spans.request()).await?;
+            let mut conn = self.handle(spans, &node, &shared.topology.load(), lease);
             *served = Some(Arc::clone(&node));
             let (result, retryable) = tokio::select! {
                 biased;
@@ -76,6 +79,7 @@ impl<T: Freshness> ReadRequest<'_, T> {
             if now >= deadline.at || !shared.retries.withdraw(topology.settings.retry_budget, now) {
                 return result;
             }
+            node.traffic.retries.add();
             debug!(node = &*node.name, "a read was lost: trying another node");
             drop(conn);
             topology = shared.topology.load_full();
@@ -102,7 +106,10 @@ impl WriteRequest<'_> {
     {
         let shared = &*self.router.shared;
         let deadline = self.deadline(&shared.topology.load());
-        let (node, lease) = shared.on_primary(deadline, |primary| &primary.writes).await?;
+        let spans = self.spans();
+        let checkout = shared.on_primary(deadline, |primary| &primary.writes);
+        let (node, mut lease) = checkout.instrument(spans.request()).await?;
+        spans.end(&node, &shared.topology.load(), &mut lease);
         let (history, limit) = {
             let topology = shared.topology.load();
             (topology.history, topology.settings.probe_timeout)

@@ -11,6 +11,7 @@ mod freshness;
 mod handles;
 mod managed;
 mod membership;
+mod metrics;
 mod off;
 mod outages;
 mod passwords;

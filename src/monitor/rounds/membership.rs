@@ -216,6 +216,8 @@ impl Rounds {
     pub(super) fn remove(&mut self, id: NodeId, cut: usize) {
         let Some(index) = self.watched.iter().position(|watched| watched.node.id == id) else { return };
         let watched = self.watched.remove(index);
+        #[cfg(feature = "metrics")]
+        crate::metrics::forget(&watched.node);
         self.changes.extend(self.fleet.remove(Instant::now(), id));
         self.publish();
         for reply in watched.leaving.into_iter().flatten() {

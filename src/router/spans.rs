@@ -1,0 +1,49 @@
+//! The `tracing` spans of a request, and of the handle that comes of it.
+//!
+//! Where nobody listens nothing is allocated for them, and no clock is read.
+
+use crate::conn::Freshness;
+use crate::pool::Lease;
+use crate::topology::{Node, Topology};
+use std::sync::Arc;
+use tokio::time::Instant;
+use tracing::field::Empty;
+use tracing::{Span, debug_span};
+
+/// What is traced of one request.
+pub(super) struct Spans {
+    /// The caller's: the handle belongs to it, not to the request, which is over by then.
+    caller: Span,
+    request: Span,
+    access: &'static str,
+    freshness: &'static str,
+    /// Where somebody listens.
+    began: Option<Instant>,
+}
+
+impl Spans {
+    /// A request begins.
+    pub(super) fn begin<F: Freshness>(access: &'static str) -> Self {
+        let freshness = F::NAME;
+        let request = debug_span!("checkout", access, freshness, node = Empty, role = Empty, wait_us = Empty);
+        let began = (!request.is_disabled()).then(Instant::now);
+        Self { caller: Span::current(), request, access, freshness, began }
+    }
+
+    /// For what is done until the request has a connection.
+    pub(super) fn request(&self) -> Span {
+        self.request.clone()
+    }
+
+    /// The request has got this node's connection. The other span lasts until that is given back.
+    pub(super) fn end(self, node: &Arc<Node>, topology: &Topology, lease: &mut Lease) {
+        let Self { caller, request, access, freshness, began } = self;
+        let Some(began) = began else { return };
+        let is_primary = topology.primary().is_ok_and(|primary| primary.node.id == node.id);
+        let role = if is_primary { "primary" } else { "replica" };
+        let wait_us = began.elapsed().as_micros() as u64;
+        let node = &*node.name;
+        request.record("node", node).record("role", role).record("wait_us", wait_us);
+        lease.trace(debug_span!(parent: &caller, "handle", access, freshness, node, role, wait_us));
+    }
+}
