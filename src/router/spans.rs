@@ -12,13 +12,12 @@ use tracing::{Span, debug_span};
 
 /// What is traced of one request.
 pub(super) struct Spans {
-    /// The caller's: the handle belongs to it, not to the request, which is over by then.
-    caller: Span,
     request: Span,
     access: &'static str,
     freshness: &'static str,
-    /// Where somebody listens.
-    began: Option<Instant>,
+    /// Where somebody listens: the caller's span, to which the handle belongs and not to the request, which is over by then; and
+    /// when the request began.
+    heard: Option<(Span, Instant)>,
 }
 
 impl Spans {
@@ -26,8 +25,8 @@ impl Spans {
     pub(super) fn begin<F: Freshness>(access: &'static str) -> Self {
         let freshness = F::NAME;
         let request = debug_span!("checkout", access, freshness, node = Empty, role = Empty, wait_us = Empty);
-        let began = (!request.is_disabled()).then(Instant::now);
-        Self { caller: Span::current(), request, access, freshness, began }
+        let heard = (!request.is_disabled()).then(|| (Span::current(), Instant::now()));
+        Self { request, access, freshness, heard }
     }
 
     /// For what is done until the request has a connection.
@@ -37,8 +36,8 @@ impl Spans {
 
     /// The request has got this node's connection. The other span lasts until that is given back.
     pub(super) fn end(self, node: &Arc<Node>, topology: &Topology, lease: &mut Lease) {
-        let Self { caller, request, access, freshness, began } = self;
-        let Some(began) = began else { return };
+        let Self { request, access, freshness, heard } = self;
+        let Some((caller, began)) = heard else { return };
         let is_primary = topology.primary().is_ok_and(|primary| primary.node.id == node.id);
         let role = if is_primary { "primary" } else { "replica" };
         let wait_us = began.elapsed().as_micros() as u64;
