@@ -10,6 +10,7 @@
 //! | `GET /api/rooms/{id}/messages?before=&limit=` | messages older than `before`, newest first |
 //! | `GET /api/rooms/{id}/search?q=&before=&limit=` | those with words that begin with each of the terms |
 //! | `PUT /api/rooms/{id}/read {"user_id", "message_id"}` | how far the user has read now |
+//! | `GET /api/totals` | how many users, rooms and messages there are, or were a moment ago |
 //! | `GET /api/status` | the nodes of the database: roles, health, lag and work ([`status`]) |
 //! | `GET /healthz` | 200 as long as the process lives |
 //!
@@ -24,6 +25,7 @@
 mod messages;
 mod rooms;
 mod status;
+mod totals;
 mod users;
 
 use std::sync::Arc;
@@ -79,6 +81,7 @@ pub fn service(app: App, keys: TokenKeys) -> axum::Router {
         .route("/api/rooms/{id}/messages", post(messages::post).get(messages::history))
         .route("/api/rooms/{id}/search", get(messages::search))
         .route("/api/rooms/{id}/read", put(rooms::mark_read))
+        .route("/api/totals", get(totals::count))
         .route("/api/status", get(status::database))
         .route("/healthz", get(status::healthz))
         .merge(page::routes())

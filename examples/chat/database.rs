@@ -10,6 +10,7 @@ use diesel_replicas::{Router, RunQueryDsl, WriteConn};
 use pg_cluster::{Cluster, Node};
 
 use crate::api::Migrated;
+use crate::settings::Settings;
 
 /// A router, and the cluster it leads to when that is ours.
 pub struct Database {
@@ -18,10 +19,10 @@ pub struct Database {
 }
 
 impl Database {
-    /// The database of `DATABASE_URL`, or without it a cluster of our own.
-    pub async fn open() -> Result<Self, Box<dyn Error>> {
-        if std::env::var_os("DATABASE_URL").is_some_and(|url| !url.is_empty()) {
-            return Ok(Self { router: Router::from_env().await?, cluster: None });
+    /// The database that the settings name, or without one a cluster of our own.
+    pub async fn open(settings: &Settings) -> Result<Self, Box<dyn Error>> {
+        if let Some(config) = settings.config()? {
+            return Ok(Self { router: Router::new(config), cluster: None });
         }
         println!("DATABASE_URL is not set: starting a primary and two replicas");
         let cluster = Cluster::builder().replicas(2).start().await?;

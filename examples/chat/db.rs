@@ -58,7 +58,7 @@ impl Db {
     }
 
     fn check_schema(&self) -> Result<(), ApiError> {
-        if self.migrated { Ok(()) } else { Err(ApiError::Unavailable("starting: waiting for the database")) }
+        if self.migrated { Ok(()) } else { Err(ApiError::STARTING) }
     }
 }
 

@@ -26,6 +26,7 @@ pub enum ApiError {
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 impl ApiError {
+    pub const STARTING: Self = Self::Unavailable("starting: waiting for the database");
     const NO_PRIMARY: Self = Self::Unavailable("no primary takes writes right now");
 
     pub fn refused(status: StatusCode, message: impl Into<String>) -> Self {

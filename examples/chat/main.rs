@@ -5,6 +5,7 @@
 //! | variable | is |
 //! |---|---|
 //! | `CHAT_ADDR` | where to listen: `127.0.0.1:3000` |
+//! | `CHAT_ENV_FILE` | a file with more variables for the router, `NAME=value` on each line: they come before the environment, and are read again at SIGHUP |
 //! | `CHAT_TOKEN_KEY` | signs causal tokens: 32 random bytes or more, the same for all instances; without it a random one for this process |
 //! | `DATABASE_URL` | the primary; without it the service starts a cluster of its own |
 //! | `DB_READ_REPLICA_URLS` | its replicas, separated by commas; they serve with `DB_READ_REPLICAS_ENABLED=true` |
@@ -12,7 +13,7 @@
 //! | `RUST_LOG` | what to log: `info` |
 //!
 //! The files, from the outside in: [`api`] and [`page`] answer requests, [`db`] gives them connections, [`queries`] holds what
-//! runs on these, [`schema`] and [`models`] say what there is. [`database`] and [`stop`] begin and end the whole.
+//! runs on these, [`schema`] and [`models`] say what there is. [`settings`], [`database`] and [`stop`] begin and end the whole.
 
 #![allow(unreachable_pub, unnameable_types, reason = "a program has no outside")]
 
@@ -25,6 +26,7 @@ mod models;
 mod page;
 mod queries;
 mod schema;
+mod settings;
 mod stop;
 mod text;
 
@@ -40,6 +42,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::api::{App, Migrated};
 use crate::database::Database;
+use crate::settings::Settings;
 use crate::stop::Stop;
 
 /// How long requests under way may take once the service is told to stop.
@@ -63,18 +66,22 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn Error>> {
     let stop = Stop::on_signals()?;
+    let mut settings = Settings::from_env()?;
     let keys = token_keys()?;
     let listener = listen().await?;
     let address = listener.local_addr()?;
 
     let database = tokio::select! {
-        database = Database::open() => database?,
+        database = Database::open(&settings) => database?,
         () = stop.requested() => return Ok(()),
     };
     println!("chat on http://{address}");
     println!("{}", database.describe());
 
-    let outcome = serve(listener, &database, keys, stop).await;
+    let outcome = tokio::select! {
+        outcome = serve(listener, &database, keys, stop) => outcome,
+        never = settings.follow(database.router()) => match never {},
+    };
     database.close().await;
     outcome.map_err(Into::into)
 }

@@ -54,3 +54,11 @@ pub struct RoomSummary {
     pub unread_count: Option<i64>,
     pub last_message: Option<Message>,
 }
+
+/// How many there are of each.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Totals {
+    pub users: i64,
+    pub rooms: i64,
+    pub messages: i64,
+}

@@ -5,4 +5,5 @@
 
 pub mod messages;
 pub mod rooms;
+pub mod totals;
 pub mod users;

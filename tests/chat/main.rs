@@ -14,6 +14,7 @@ mod page;
 mod process;
 mod routing;
 mod service;
+mod settings;
 mod windows;
 
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! `GET /api/status`: the database as the router sees it at this moment. Asks no node.
 //!
-//! `no_primary` says why no node takes writes, and is `null` while one does. `nodes` has of each node:
+//! `no_primary` says why no node takes writes, and is `null` while one does. `rollout` has the shares of reads that may use replicas
+//! and that run on one to be compared, in percent, and `shadow` what came of the latter. `nodes` has of each node:
 //!
 //! | field | is |
 //! |---|---|
@@ -36,7 +37,25 @@ use super::App;
 #[derive(Serialize)]
 pub struct Database {
     no_primary: Option<String>,
+    rollout: Shares,
+    shadow: Shadow,
     nodes: Vec<Node>,
+}
+
+#[derive(Serialize)]
+struct Shares {
+    percent: f64,
+    shadow_percent: f64,
+}
+
+#[derive(Serialize)]
+struct Shadow {
+    equal: u64,
+    different: u64,
+    changed: u64,
+    failed: u64,
+    timed_out: u64,
+    skipped: u64,
 }
 
 #[derive(Serialize)]
@@ -65,7 +84,20 @@ struct Node {
 
 impl From<Status> for Database {
     fn from(status: Status) -> Self {
-        Self { no_primary: status.no_primary, nodes: status.nodes.into_iter().map(Node::from).collect() }
+        let (rollout, shadow) = (status.rollout, status.shadow);
+        Self {
+            no_primary: status.no_primary,
+            rollout: Shares { percent: rollout.percent, shadow_percent: rollout.shadow_percent },
+            shadow: Shadow {
+                equal: shadow.equal,
+                different: shadow.different,
+                changed: shadow.changed,
+                failed: shadow.failed,
+                timed_out: shadow.timed_out,
+                skipped: shadow.skipped,
+            },
+            nodes: status.nodes.into_iter().map(Node::from).collect(),
+        }
     }
 }
 
