@@ -12,6 +12,7 @@
 //! | `PUT /api/rooms/{id}/read {"user_id", "message_id"}` | how far the user has read now |
 //! | `GET /api/totals` | how many users, rooms and messages there are, or were a moment ago |
 //! | `GET /api/status` | the nodes of the database: roles, health, lag and work ([`status`]) |
+//! | `GET /api/history` | their last five minutes: lag, reads and health, second by second ([`history`]) |
 //! | `GET /healthz` | 200 as long as the process lives |
 //!
 //! `limit` is 1 to 100 (50). A request has at most 64 KiB and 10 seconds. The lengths of texts: [`crate::text`].
@@ -22,6 +23,7 @@
 //! should the client. Clients that keep cookies need to do nothing: after a write, the cookie `causal_token` holds the token for
 //! an hour.
 
+mod history;
 mod messages;
 mod rooms;
 mod status;
@@ -41,6 +43,7 @@ use diesel_replicas::tower::{CausalCookie, CausalLayer};
 use diesel_replicas::{Router, TokenKeys};
 
 use crate::error::ApiError;
+use crate::history::History;
 use crate::{db, page};
 
 /// What all requests share.
@@ -48,6 +51,7 @@ use crate::{db, page};
 pub struct App {
     pub router: Router,
     pub migrated: Migrated,
+    pub history: History,
 }
 
 /// Whether the schema stands.
@@ -83,6 +87,7 @@ pub fn service(app: App, keys: TokenKeys) -> axum::Router {
         .route("/api/rooms/{id}/read", put(rooms::mark_read))
         .route("/api/totals", get(totals::count))
         .route("/api/status", get(status::database))
+        .route("/api/history", get(history::nodes))
         .route("/healthz", get(status::healthz))
         .merge(page::routes())
         .fallback(async || ApiError::not_found("no such page"))

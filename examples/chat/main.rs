@@ -13,7 +13,8 @@
 //! | `RUST_LOG` | what to log: `info` |
 //!
 //! The files, from the outside in: [`api`] and [`page`] answer requests, [`db`] gives them connections, [`queries`] holds what
-//! runs on these, [`schema`] and [`models`] say what there is. [`settings`], [`database`] and [`stop`] begin and end the whole.
+//! runs on these, [`schema`] and [`models`] say what there is. [`history`] remembers how the nodes were.
+//! [`settings`], [`database`] and [`stop`] begin and end the whole.
 
 #![allow(unreachable_pub, unnameable_types, reason = "a program has no outside")]
 
@@ -22,6 +23,7 @@ mod database;
 mod db;
 mod error;
 mod extract;
+mod history;
 mod models;
 mod page;
 mod queries;
@@ -42,6 +44,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::api::{App, Migrated};
 use crate::database::Database;
+use crate::history::History;
 use crate::settings::Settings;
 use crate::stop::Stop;
 
@@ -118,8 +121,10 @@ async fn serve(
     stop: Stop,
 ) -> std::io::Result<()> {
     let migrated = Migrated::default();
-    let app = App { router: database.router().clone(), migrated: migrated.clone() };
+    let history = History::default();
+    let app = App { router: database.router().clone(), migrated: migrated.clone(), history: history.clone() };
     let migration = tokio::spawn(database::migrate(app.router.clone(), migrated));
+    let looks = tokio::spawn(history.follow(app.router.clone()));
 
     let draining = stop.clone();
     let server = axum::serve(listener, api::service(app, keys))
@@ -129,5 +134,6 @@ async fn serve(
         () = stop.expired(DRAIN) => Ok(()),
     };
     migration.abort();
+    looks.abort();
     outcome
 }

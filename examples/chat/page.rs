@@ -23,6 +23,8 @@ const FILES: &[(&str, &str)] = files![
     "api.js",
     "app.js",
     "base.css",
+    "charts.css",
+    "charts.js",
     "columns.css",
     "conversation.js",
     "dialog.css",
@@ -38,6 +40,7 @@ const FILES: &[(&str, &str)] = files![
     "search.js",
     "storage.js",
     "token.js",
+    "tones.js",
     "trouble.js",
 ];
 

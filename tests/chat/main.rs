@@ -7,11 +7,15 @@
 
 mod api;
 mod browser;
+mod charts;
 mod faults;
 mod freshness;
+mod history;
 mod http;
 mod page;
 mod process;
+#[path = "../../examples/chat/history/ring.rs"]
+mod ring;
 mod routing;
 mod service;
 mod settings;

@@ -7,7 +7,7 @@ use crate::browser::{Browser, Window, browser};
 use crate::service::{Service, command_on, name_of};
 
 /// Opens the page and signs in, as somebody without a mouse would.
-async fn join<'a>(browser: &'a Browser, service: &Service, name: &str) -> Window<'a> {
+pub async fn join<'a>(browser: &'a Browser, service: &Service, name: &str) -> Window<'a> {
     let window = browser.open(&format!("http://{}/", service.address()), 1280, 800).await;
     sign_in(&window, name).await;
     window

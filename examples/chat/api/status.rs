@@ -129,7 +129,7 @@ impl From<NodeStatus> for Node {
 }
 
 /// Rounded up, for lag is an upper bound.
-fn whole_ms(lag: Duration) -> u64 {
+pub(super) fn whole_ms(lag: Duration) -> u64 {
     u64::try_from(lag.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 

@@ -53,6 +53,7 @@ export const search = (room, q) => get(`/api/rooms/${room}/search`, { q });
 export const post = (room, message) => call("POST", `/api/rooms/${room}/messages`, message);
 export const markRead = (room, marker) => call("PUT", `/api/rooms/${room}/read`, marker);
 export const status = () => get("/api/status");
+export const past = () => get("/api/history");
 
 /**
  * Runs `work` again and again, `pause` ms after it ended, and less often while it fails or nobody looks.

@@ -1,6 +1,7 @@
 // The page as a whole: which rooms there are, which one is open, and what keeps all of it up to date.
 
 import * as api from "./api.js";
+import * as charts from "./charts.js";
 import * as conversation from "./conversation.js";
 import { ask } from "./dialog.js";
 import { byId, setText } from "./dom.js";
@@ -75,6 +76,7 @@ let refreshTalk = () => {};
 // On a narrow screen the panel starts folded: its summary says how many are healthy.
 byId("nodes-panel").open = matchMedia("(min-width: 64rem)").matches;
 keep("nodes", nodes.refresh, 1000);
+byId("nodes-panel").addEventListener("toggle", keep("charts", charts.refresh, 1000));
 
 await becomeSomeone();
 byId("new-room").addEventListener("click", newRoom);

@@ -10,6 +10,14 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/** A new element of a drawing, of which the page holds at least one: `draw("path", { d: "M0,0" }, child)`. */
+export function draw(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(document.querySelector("svg").namespaceURI, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
 /** Sets text only where it differs, so that nothing is announced or selected anew for no reason. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;

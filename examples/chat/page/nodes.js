@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { arrange, byId, make, setText, short, timeOf } from "./dom.js";
+import { tint } from "./tones.js";
 
 /** Shares and rates are of the last so many looks, one a second. */
 const WINDOW = 5;
@@ -32,7 +33,8 @@ export async function refresh() {
   leader = answer.nodes.find((node) => node.serves_writes)?.name ?? leader;
   // The others stay in their order.
   const nodes = [...answer.nodes].sort((a, b) => (b.name === leader) - (a.name === leader));
-  for (const node of nodes) {
+  // In the order of the service, which gives each its colour.
+  for (const node of answer.nodes) {
     if (!cards.has(node.name)) cards.set(node.name, new Card(node.name));
     cards.get(node.name).look(node, now);
   }
@@ -71,6 +73,7 @@ class Card {
     this.share = make("span", { className: "share" });
     this.meter = make("div", { className: "meter" }, make("div"));
     this.meter.setAttribute("role", "img");
+    const swatch = make("span", { className: "swatch", ariaHidden: "true" });
     const fact = (term, value) => make("div", {}, make("dt", {}, term), value);
     const work = (term, value) => make("p", { className: "work" }, make("span", {}, term), value);
     this.lagFacts = [fact("Lag", this.lag), fact("Behind", this.behind)];
@@ -78,7 +81,7 @@ class Card {
     this.element = make(
       "li",
       { className: "node" },
-      make("header", {}, make("h3", {}, name), make("p", { className: "health" }, this.sign, this.health)),
+      make("header", {}, make("h3", {}, swatch, name), make("p", { className: "health" }, this.sign, this.health)),
       make("p", { className: "role" }, this.crown, this.role),
       this.reason,
       this.halted,
@@ -96,6 +99,7 @@ class Card {
       this.meter,
     );
     this.element.dataset.node = name;
+    tint(this.element, name);
   }
 
   look(node, at) {
