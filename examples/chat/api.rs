@@ -13,6 +13,7 @@
 //! | `GET /api/totals` | how many users, rooms and messages there are, or were a moment ago |
 //! | `GET /api/status` | the nodes of the database: roles, health, lag and work ([`status`]) |
 //! | `GET /api/history` | their last five minutes: lag, reads and health, second by second ([`history`]) |
+//! | `GET /metrics` | what the router measures, for Prometheus ([`crate::metrics`]) |
 //! | `GET /healthz` | 200 as long as the process lives |
 //!
 //! `limit` is 1 to 100 (50). A request has at most 64 KiB and 10 seconds. The lengths of texts: [`crate::text`].
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -44,6 +45,7 @@ use diesel_replicas::{Router, TokenKeys};
 
 use crate::error::ApiError;
 use crate::history::History;
+use crate::metrics::Metrics;
 use crate::{db, page};
 
 /// What all requests share.
@@ -52,6 +54,7 @@ pub struct App {
     pub router: Router,
     pub migrated: Migrated,
     pub history: History,
+    pub metrics: Metrics,
 }
 
 /// Whether the schema stands.
@@ -88,6 +91,7 @@ pub fn service(app: App, keys: TokenKeys) -> axum::Router {
         .route("/api/totals", get(totals::count))
         .route("/api/status", get(status::database))
         .route("/api/history", get(history::nodes))
+        .route("/metrics", get(async |State(app): State<App>| app.metrics.render()))
         .route("/healthz", get(status::healthz))
         .merge(page::routes())
         .fallback(async || ApiError::not_found("no such page"))

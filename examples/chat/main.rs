@@ -13,8 +13,8 @@
 //! | `RUST_LOG` | what to log: `info` |
 //!
 //! The files, from the outside in: [`api`] and [`page`] answer requests, [`db`] gives them connections, [`queries`] holds what
-//! runs on these, [`schema`] and [`models`] say what there is. [`history`] remembers how the nodes were.
-//! [`settings`], [`database`] and [`stop`] begin and end the whole.
+//! runs on these, [`schema`] and [`models`] say what there is. [`history`] remembers how the nodes were, [`metrics`] what was
+//! measured. [`settings`], [`database`] and [`stop`] begin and end the whole.
 
 #![allow(unreachable_pub, unnameable_types, reason = "a program has no outside")]
 
@@ -24,6 +24,7 @@ mod db;
 mod error;
 mod extract;
 mod history;
+mod metrics;
 mod models;
 mod page;
 mod queries;
@@ -40,11 +41,13 @@ use std::time::Duration;
 
 use diesel_replicas::{TokenKeys, rand};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
 use crate::api::{App, Migrated};
 use crate::database::Database;
 use crate::history::History;
+use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::stop::Stop;
 
@@ -71,6 +74,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let stop = Stop::on_signals()?;
     let mut settings = Settings::from_env()?;
     let keys = token_keys()?;
+    let metrics = Metrics::record()?;
     let listener = listen().await?;
     let address = listener.local_addr()?;
 
@@ -82,7 +86,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     println!("{}", database.describe());
 
     let outcome = tokio::select! {
-        outcome = serve(listener, &database, keys, stop) => outcome,
+        outcome = serve(listener, &database, keys, metrics, stop) => outcome,
         never = settings.follow(database.router()) => match never {},
     };
     database.close().await;
@@ -118,22 +122,23 @@ async fn serve(
     listener: TcpListener,
     database: &Database,
     keys: TokenKeys,
+    metrics: Metrics,
     stop: Stop,
 ) -> std::io::Result<()> {
-    let migrated = Migrated::default();
-    let history = History::default();
-    let app = App { router: database.router().clone(), migrated: migrated.clone(), history: history.clone() };
-    let migration = tokio::spawn(database::migrate(app.router.clone(), migrated));
-    let looks = tokio::spawn(history.follow(app.router.clone()));
+    let router = database.router().clone();
+    let app =
+        App { router: router.clone(), migrated: Migrated::default(), history: History::default(), metrics };
+    // They end with this function.
+    let mut background = JoinSet::new();
+    background.spawn(database::migrate(router.clone(), app.migrated.clone()));
+    background.spawn(app.history.clone().follow(router));
+    background.spawn(app.metrics.clone().upkeep());
 
     let draining = stop.clone();
     let server = axum::serve(listener, api::service(app, keys))
         .with_graceful_shutdown(async move { draining.requested().await });
-    let outcome = tokio::select! {
+    tokio::select! {
         outcome = server => outcome,
         () = stop.expired(DRAIN) => Ok(()),
-    };
-    migration.abort();
-    looks.abort();
-    outcome
+    }
 }

@@ -72,6 +72,7 @@ async fn the_history_counts_each_read_once() {
     })
     .await;
 
+    service.replicated(&cluster).await;
     let told = async |node: &str| -> u64 {
         list(&service, node, "reads").await.iter().filter_map(Value::as_u64).sum()
     };

@@ -12,6 +12,7 @@ mod faults;
 mod freshness;
 mod history;
 mod http;
+mod metrics;
 mod page;
 mod process;
 #[path = "../../examples/chat/history/ring.rs"]
