@@ -1,104 +1,21 @@
 //! PgBouncer between the router and a node.
 
+mod process;
+
 use crate::proxy::port;
-use crate::support::{self, notes, until, until_async};
+use crate::support::{self, notes, until};
 use diesel::prelude::*;
 use diesel_replicas::{AssertReadOnlyDsl, HealthState, NodeConfig, Router, RunQueryDsl};
 use pg_cluster::Node;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
+use process::{PgBouncer, is_ci, programs};
+use std::path::Path;
 
-/// One in transaction mode before one node. It ends with the test.
-struct PgBouncer {
-    port: u16,
-    directory: PathBuf,
-    _process: Child,
-}
-
-impl PgBouncer {
-    async fn start(program: &Path, before: &Node, settings: &str) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port_here = free.local_addr().unwrap().port();
-        drop(free);
-        let directory = std::env::temp_dir().join(format!("diesel-replicas-pgbouncer-{port_here}"));
-        std::fs::create_dir_all(&directory).unwrap();
-        let user = if is_root() { "user = nobody" } else { "" };
-        let (upstream, file) = (port(&before.url()), directory.join("pgbouncer.ini"));
-        let text = format!(
-            "[databases]\npostgres = host=127.0.0.1 port={upstream} user=postgres\n\
-             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port_here}\nunix_socket_dir =\nauth_type = any\n\
-             pool_mode = transaction\n{user}\n{settings}\n"
-        );
-        std::fs::write(&file, text).unwrap();
-        let mut command = Command::new(program);
-        command
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true);
-        let process = command.spawn().unwrap();
-        until_async("PgBouncer listens", async || TcpStream::connect(("127.0.0.1", port_here)).await.is_ok())
-            .await;
-        Self { port: port_here, directory, _process: process }
-    }
-
-    fn url(&self) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
-    }
-}
-
-impl Drop for PgBouncer {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// All that are there and wanted, those in `PGBOUNCER` and the installed one; it says so if there is none.
-///
-/// # Panics
-///
-/// When there is none and somebody `insists`.
-fn programs(insists: bool, wanted: impl Fn((u32, u32)) -> bool) -> Vec<PathBuf> {
-    let named = std::env::var_os("PGBOUNCER").unwrap_or_default();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed =
-        std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|directory| directory.join("pgbouncer"));
-    let installed = installed.into_iter().find(|program| program.is_file());
-    let all = std::env::split_paths(&named).chain(installed);
-    let wanted: Vec<_> = all.filter(|program| version(program).is_some_and(&wanted)).collect();
-    if wanted.is_empty() {
-        let missing = "no such PgBouncer found: install it (Debian: apt install pgbouncer), or name those that are there in PGBOUNCER";
-        assert!(!insists, "{missing}");
-        // Past the test harness, which shows nothing of what a passing test prints.
-        let _ = writeln!(std::io::stderr(), "\nSKIPPED, not tested behind PgBouncer: {missing}");
-    }
-    wanted
-}
-
-fn is_ci() -> bool {
-    std::env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false")
+async fn start(program: &Path, before: &Node, settings: &str) -> PgBouncer {
+    PgBouncer::start(program, port(&before.url()), settings).await
 }
 
 fn has_named() -> bool {
     std::env::var_os("PGBOUNCER").is_some_and(|named| !named.is_empty())
-}
-
-/// The first two numbers.
-fn version(program: &Path) -> Option<(u32, u32)> {
-    let told = std::process::Command::new(program).arg("--version").output().ok()?;
-    let told = String::from_utf8(told.stdout).ok()?;
-    let mut numbers = told.split_whitespace().nth(1)?.split('.').map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-#[cfg(unix)]
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
 #[tokio::test]
@@ -110,7 +27,7 @@ async fn one_that_refuses_options_is_named_with_its_remedy_and_reads_go_elsewher
 
 async fn is_named_with_its_remedy(program: &Path) {
     let cluster = support::cluster(1).await;
-    let before = PgBouncer::start(program, cluster.replica(0), "").await;
+    let before = start(program, cluster.replica(0), "").await;
     let builder = Router::builder().primary(NodeConfig::new(cluster.primary().url()).name("primary"));
     let router = builder.replica(NodeConfig::new(before.url()).name("pooled")).build().await.unwrap();
     let remedy = "track_extra_parameters = default_transaction_read_only";
@@ -130,8 +47,7 @@ async fn is_named_with_its_remedy(program: &Path) {
 async fn one_that_drops_options_serves_no_reads() {
     let cluster = support::cluster(0).await;
     for program in programs(is_ci(), |_| true) {
-        let before =
-            PgBouncer::start(&program, cluster.primary(), "ignore_startup_parameters = options").await;
+        let before = start(&program, cluster.primary(), "ignore_startup_parameters = options").await;
         let router = Router::builder().primary(before.url()).build().await.unwrap();
         let error = router.read().await.unwrap_err().to_string();
         assert!(error.contains("ignore_startup_parameters"), "{error}");
@@ -148,7 +64,7 @@ async fn any_will_do_while_replicas_are_off() {
 
 async fn does_while_replicas_are_off(program: &Path) {
     let cluster = support::cluster(1).await;
-    let before = PgBouncer::start(program, cluster.primary(), "").await;
+    let before = start(program, cluster.primary(), "").await;
     let builder = Router::builder().primary(before.url()).replica(cluster.replica(0).url());
     let router = support::ready(builder.clone().read_replicas_enabled(false)).await;
     let mut conn = router.read().await.unwrap();
@@ -179,8 +95,8 @@ async fn one_that_passes_options_on_serves_reads_and_writes() {
 
 async fn serves(program: &Path, settings: &str) {
     let cluster = support::cluster(1).await;
-    let primary = PgBouncer::start(program, cluster.primary(), settings).await;
-    let replica = PgBouncer::start(program, cluster.replica(0), settings).await;
+    let primary = start(program, cluster.primary(), settings).await;
+    let replica = start(program, cluster.replica(0), settings).await;
     let builder = Router::builder().primary(NodeConfig::new(primary.url()).name("primary"));
     let router = support::ready(builder.replica(NodeConfig::new(replica.url()).name("replica"))).await;
     let mut read = router.read().await.unwrap();
