@@ -127,7 +127,7 @@ impl Protect {
     }
 
     #[cfg(feature = "tls")]
-    fn is_encrypted(&self) -> bool {
+    pub(crate) fn is_encrypted(&self) -> bool {
         self.outcome.load(Ordering::Acquire) == outcome::ENCRYPTED
     }
 

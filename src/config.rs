@@ -19,6 +19,8 @@ pub(crate) use fault::Unusable;
 pub use fault::{ConfigError, Fault};
 pub use node::NodeConfig;
 pub(crate) use node::{NodeSpec, parse_url};
+#[cfg(feature = "cli")]
+pub(crate) use settings::{PREFIX, PRIMARY};
 
 use crate::{
     alerts::AlertPolicy, balance::LoadBalancing, discovery::Discovery, health::HealthPolicy,

@@ -89,6 +89,29 @@ impl Endpoint {
         if self.tcp { Attempts::with(&self.tls, &self.host()).await } else { Ok(Attempts::plain()) }
     }
 
+    /// How connections are to be protected.
+    #[cfg(feature = "cli")]
+    pub(crate) fn tls_mode(&self) -> Mode {
+        self.tls.mode
+    }
+
+    /// Whether connections go to the machine that this is.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_local(&self) -> bool {
+        let address =
+            |host: &str| host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        match self.config.get_hostaddrs() {
+            [address, ..] => address.is_loopback(),
+            [] => !self.tcp || self.host() == "localhost" || address(&self.host()),
+        }
+    }
+
+    /// The role that connects.
+    #[cfg(feature = "cli")]
+    pub(crate) fn user(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
+    }
+
     /// Whether connections should be encrypted, if that can be had.
     pub(crate) fn prefers_tls(&self) -> bool {
         self.tcp && self.tls.mode > tls::Mode::Disable

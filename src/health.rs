@@ -275,7 +275,7 @@ fn behind(
 }
 
 /// A duration in whole milliseconds, rounded up: a bound must not look smaller than it is.
-struct Millis(Duration);
+pub(crate) struct Millis(pub(crate) Duration);
 
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -136,6 +136,9 @@
 //! [`Router::from_env`] reads [these variables](Config::from_env), [`Router::builder`] has [the same in code](RouterBuilder).
 //! Until `DB_READ_REPLICAS_ENABLED` is on, all reads go to the primary, and code is the same.
 //!
+//! The feature `cli` has the module `doctor`, which checks a configuration against the servers that it names, and says what to do about
+//! what it finds.
+//!
 //! # Errors
 //!
 //! A request for a connection ends by its deadline with an [`Error`] that says what is wrong: nothing eligible, no primary, pool
@@ -221,6 +224,8 @@ mod channel;
 mod config;
 mod conn;
 mod discovery;
+#[cfg(feature = "cli")]
+pub mod doctor;
 mod endpoint;
 mod error;
 mod event;

@@ -9,6 +9,8 @@ mod report;
 mod rounds;
 
 pub(crate) use command::{Command, Reply};
+#[cfg(feature = "cli")]
+pub(crate) use probe::Session;
 
 use crate::config::NodeSpec;
 use crate::event::Announcer;

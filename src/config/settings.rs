@@ -15,10 +15,10 @@ use crate::{
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 /// What stands before the names of variables, unless another prefix is asked for.
-pub(super) const PREFIX: &str = "DB_";
+pub(crate) const PREFIX: &str = "DB_";
 
 /// The primary's variable under that prefix; under another one it is the prefix and `URL`.
-pub(super) const PRIMARY: &str = "DATABASE_URL";
+pub(crate) const PRIMARY: &str = "DATABASE_URL";
 
 /// A setting other than the nodes.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::limitation::Limitation;
 use crate::observation::{Observation, ProbeFailure};
 use crate::pool::Access;
 use futures_util::future::select;
-use session::Session;
+pub(crate) use session::Session;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::task::JoinSet;

@@ -56,6 +56,13 @@ pub(crate) struct Dialed<S> {
     pub(crate) plain: Option<Arc<str>>,
 }
 
+#[cfg(feature = "cli")]
+impl<S> Dialed<S> {
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.protect.is_encrypted()
+    }
+}
+
 const NO_TLS: &str = "the server has no TLS";
 const ALLOWED: &str = "`sslmode=allow` asks for no more";
 

@@ -1,5 +1,6 @@
 //! One connection of the monitor's, and what it asks. The only file with monitoring SQL.
 
+use crate::channel::Channel;
 use crate::endpoint::Endpoint;
 use crate::error::Chain;
 use crate::limitation::Limitation;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Error, SimpleQueryMessage};
+use tokio_postgres::{Client, Error, SimpleQueryMessage, Socket};
 use tracing::debug;
 
 /// What every server tells every role.
@@ -23,7 +24,7 @@ const ALWAYS: &str = "in_recovery::text, \
 
 /// A column that a server may decline to fill: an administrator revokes functions, a managed service does not support them.
 #[derive(Debug)]
-pub(super) struct Optional {
+pub(crate) struct Optional {
     /// What it needs.
     function: &'static str,
     sql: &'static str,
@@ -94,11 +95,11 @@ const AURORA: &Optional = &optional(
 );
 
 /// The columns that are asked for.
-pub(super) type Columns = Vec<&'static Optional>;
+pub(crate) type Columns = Vec<&'static Optional>;
 
 /// An open connection, which knows what its server declines to tell.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(crate) struct Session {
     client: Client,
     access: Access,
     columns: Columns,
@@ -127,13 +128,30 @@ impl Session {
         access: Access,
         columns: Columns,
     ) -> Result<Self, ProbeFailure> {
-        let Dialed { client, connection, plain, .. } = endpoint.connect_raw(access).await.map_err(refusal)?;
+        let dialed = endpoint.connect_raw(access).await.map_err(refusal)?;
+        Ok(Self::over(dialed, access, columns))
+    }
+
+    /// On a connection that was made for this access, and asks for all that there is.
+    #[cfg(feature = "cli")]
+    pub(crate) fn on(dialed: Dialed<Channel<Socket>>, access: Access) -> Self {
+        Self::over(dialed, access, OPTIONAL.iter().collect())
+    }
+
+    fn over(dialed: Dialed<Channel<Socket>>, access: Access, columns: Columns) -> Self {
+        let Dialed { client, connection, plain, .. } = dialed;
         let mut driver = JoinSet::new();
         // What goes wrong on the connection shows in the client's answers.
         driver.spawn(async move {
             let _ = connection.await;
         });
-        Ok(Self { client, access, columns, answers: 0, plain, _connection: driver })
+        Self { client, access, columns, answers: 0, plain, _connection: driver }
+    }
+
+    /// For questions of others.
+    #[cfg(feature = "cli")]
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Those that the server tells, as far as is known.
@@ -141,7 +159,7 @@ impl Session {
         &self.columns
     }
 
-    pub(super) fn access(&self) -> Access {
+    pub(crate) fn access(&self) -> Access {
         self.access
     }
 
@@ -153,7 +171,7 @@ impl Session {
     /// an error: without what it declines to tell.
     ///
     /// An error may also pass: a standby that is promoted just then has no state of its replay to tell any more.
-    pub(super) async fn ask(&mut self) -> Result<Observation, ProbeFailure> {
+    pub(crate) async fn ask(&mut self) -> Result<Observation, ProbeFailure> {
         let answer = match self.query().await {
             Err(error) if error.as_db_error().is_some() => {
                 self.leave_out_what_is_refused().await;

@@ -1,0 +1,166 @@
+//! Whether servers have connections enough for what the pools of services may open.
+
+use super::super::facts::{Facts, Node, Server, Usage};
+use super::super::finding::{Check, Finding};
+use super::list;
+use crate::fleet::Role;
+
+/// What a process keeps beside its pools: the monitor's connection, a second one when a probe gets no answer, and the one that waits
+/// for replicas.
+const BESIDE_POOLS: u64 = 3;
+
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
+    let mut findings = vec![];
+    let mut enough = vec![];
+    for (node, server) in facts.servers().filter(|(_, server)| facts.is_ours(server)) {
+        let Some(limit) = server.connection_limit() else { continue };
+        let usage = server.usage.unwrap_or_default();
+        let capacity = Capacity::of(facts, node, server, limit, usage);
+        match capacity.finding(facts, node) {
+            Some(finding) => findings.push(finding),
+            None => enough.push(format!("{} on {}", capacity.instances(), node.name)),
+        }
+        findings.extend(crowded(node, limit, usage));
+    }
+    if !enough.is_empty() {
+        let enough: Vec<_> = enough.iter().map(String::as_str).collect();
+        findings.push(Finding::ok(
+            Check::Connections,
+            format!(
+                "so many service processes can have all the connections that their pools may open: {}",
+                list(&enough)
+            ),
+        ));
+    }
+    findings
+}
+
+struct Capacity {
+    limit: u64,
+    /// Of clients that are no routers.
+    others: u64,
+    /// What one process of the service may open.
+    needed: u64,
+    shape: String,
+}
+
+impl Capacity {
+    fn of(facts: &Facts, node: &Node, server: &Server, limit: u64, usage: Usage) -> Self {
+        let size = u64::from(node.pool_size);
+        // Without replicas reads and writes share one pool.
+        let pools = match (server.role(), facts.service.replicas_enabled) {
+            (Role::Primary, true) => 2,
+            _ => 1,
+        };
+        let shape =
+            format!("{pools} x {size} in pools and {BESIDE_POOLS} for the monitor and for reads that wait");
+        Self {
+            limit,
+            others: usage.clients.saturating_sub(usage.routers),
+            needed: pools * size + BESIDE_POOLS,
+            shape,
+        }
+    }
+
+    /// So many processes get all that they may open.
+    fn instances(&self) -> u64 {
+        self.limit.saturating_sub(self.others) / self.needed
+    }
+
+    fn finding(&self, facts: &Facts, node: &Node) -> Option<Finding> {
+        let Self { limit, others, needed, shape } = self;
+        let found = format!(
+            "a service process may open {needed} connections ({shape}); there are {limit} for roles without privileges, {others} of them held by others"
+        );
+        let finding = match self.instances() {
+            0 => Finding::problem(Check::Connections, found)
+                .why("under load even a single process is refused connections: requests fail with `too many clients`"),
+            1 => Finding::warning(Check::Connections, found).why(
+                "a second process, or the one that replaces the first during a deployment, is refused connections under load",
+            ),
+            _ => return None,
+        };
+        let size = facts.service.variable("POOL_SIZE");
+        Some(finding.on([&*node.name]).action(format!(
+            "lower {size} (now {}), or raise `max_connections` (or the limit of the role or database), or put a pooler between",
+            node.pool_size
+        )))
+    }
+}
+
+fn crowded(node: &Node, limit: u64, usage: Usage) -> Option<Finding> {
+    (usage.clients * 10 >= limit * 9).then(|| {
+        Finding::warning(
+            Check::Connections,
+            format!("{} of {limit} connections are in use at this moment", usage.clients),
+        )
+        .on([&*node.name])
+        .why("soon nobody gets a connection, monitors included")
+        .action("see in pg_stat_activity who holds them; lower pool sizes, or raise `max_connections`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::facts::{Facts, Usage, fixture::healthy};
+    use super::super::super::finding::{Check, Severity};
+    use super::super::tests::{bad, has, only};
+
+    fn with_pools(primary: u32, replica: u32) -> Facts {
+        let mut facts = healthy();
+        for (name, size) in [("a", primary), ("b", replica), ("c", replica)] {
+            facts.node(name).pool_size = size;
+        }
+        facts
+    }
+
+    #[test]
+    fn the_primary_has_two_pools_and_a_replica_one() {
+        // Of 97: the primary needs 2 * 22 + 3 = 47, a replica 45 + 3 = 48.
+        assert!(bad(&with_pools(22, 45)).is_empty());
+        let finding = only(&with_pools(23, 45), Check::Connections);
+        assert_eq!((finding.severity, &*finding.nodes), (Severity::Warning, &["a".to_owned()][..]));
+        assert!(finding.found.contains("49 connections"), "{finding:?}");
+        assert_eq!(only(&with_pools(48, 10), Check::Connections).severity, Severity::Problem);
+        let finding = only(&with_pools(10, 46), Check::Connections);
+        assert_eq!((finding.severity, finding.nodes), (Severity::Warning, vec!["b".into(), "c".into()]));
+        assert_eq!(only(&with_pools(10, 95), Check::Connections).severity, Severity::Problem);
+    }
+
+    #[test]
+    fn without_replicas_there_is_one_pool() {
+        let mut facts = with_pools(45, 10);
+        facts.service.replicas_enabled = false;
+        assert!(bad(&facts).is_empty());
+    }
+
+    #[test]
+    fn what_others_hold_is_not_there_for_the_service() {
+        let mut facts = healthy();
+        facts.server("a").usage = Some(Usage { clients: 60, routers: 0, active: 0 });
+        let finding = only(&facts, Check::Connections);
+        assert_eq!(finding.severity, Severity::Warning);
+        assert!(finding.found.contains("60 of them held by others"), "{finding:?}");
+        facts.server("a").usage = Some(Usage { clients: 60, routers: 60, active: 0 });
+        assert!(!has(&facts, Check::Connections));
+    }
+
+    #[test]
+    fn the_narrowest_limit_counts() {
+        let mut facts = healthy();
+        facts.server("b").settings.reserved = Some(90);
+        assert_eq!(only(&facts, Check::Connections).severity, Severity::Problem);
+        let mut facts = healthy();
+        facts.server("b").account.as_mut().expect("known").role_limit = Some(20);
+        assert_eq!(only(&facts, Check::Connections).severity, Severity::Warning);
+        facts.server("b").account.as_mut().expect("known").database_limit = Some(12);
+        assert!(bad(&facts).iter().any(|(severity, _)| *severity == Severity::Problem));
+    }
+
+    #[test]
+    fn a_server_that_is_nearly_full_is_a_warning() {
+        let mut facts = healthy();
+        facts.server("c").usage = Some(Usage { clients: 88, routers: 88, active: 0 });
+        assert!(only(&facts, Check::Connections).found.contains("88 of 97"));
+    }
+}
