@@ -23,7 +23,11 @@ mod lag;
 mod questions;
 mod text;
 
+pub(crate) use ask::open;
+pub(crate) use facts::Usage;
 pub use finding::{Check, Finding, Severity};
+pub(crate) use questions::{Load, load};
+pub(crate) use text::printable;
 
 use crate::config::{Config, PREFIX};
 use crate::fleet::Role;

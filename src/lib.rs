@@ -137,7 +137,7 @@
 //! Until `DB_READ_REPLICAS_ENABLED` is on, all reads go to the primary, and code is the same.
 //!
 //! The feature `cli` has the module `doctor`, which checks a configuration against the servers that it names, and says what to do about
-//! what it finds.
+//! what it finds, and the module `top`, which shows them live.
 //!
 //! # Errors
 //!
@@ -248,6 +248,8 @@ mod router;
 mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "cli")]
+pub mod top;
 mod topology;
 #[cfg(feature = "tower")]
 pub mod tower;

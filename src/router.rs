@@ -185,6 +185,13 @@ impl Router {
         Status::of(&self.shared.topology.load(), self.rollout(), self.shared.rollout.shadows.status())
     }
 
+    /// The nodes by their names, and how each is reached.
+    #[cfg(feature = "cli")]
+    pub(crate) fn endpoints(&self) -> Vec<(String, crate::endpoint::Endpoint)> {
+        let topology = self.shared.topology.load();
+        topology.nodes().iter().map(|seen| (seen.node.name.to_string(), seen.node.endpoint.clone())).collect()
+    }
+
     /// What happens to the nodes from now on: health, roles, failovers, alerts, each with its severity. A listener that is slow loses
     /// the oldest events, is told how many, and keeps nobody waiting.
     ///

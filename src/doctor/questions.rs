@@ -41,6 +41,9 @@ const USAGE: &str = "SELECT count(*) AS clients, \
      WHERE datid IS NOT NULL AND usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend' \
      AND pid <> pg_catalog.pg_backend_pid()";
 
+const TRANSACTIONS: &str =
+    "SELECT sum(xact_commit + xact_rollback)::bigint AS transactions FROM pg_catalog.pg_stat_database";
+
 const CONFLICTS: &str =
     "SELECT coalesce(sum(conflicts), 0)::bigint AS conflicts FROM pg_catalog.pg_stat_database";
 
@@ -70,6 +73,15 @@ pub(super) struct Told {
 pub(super) struct Whom {
     process: u32,
     pub(super) started: i64,
+}
+
+/// How much a server has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Load {
+    pub(crate) usage: Usage,
+    pub(crate) max_connections: Option<u64>,
+    /// So far.
+    pub(crate) transactions: Option<u64>,
 }
 
 /// Asks all of it in one round trip.
@@ -107,6 +119,17 @@ pub(super) async fn written(client: &Client) -> Option<Lsn> {
 /// Where a standby is.
 pub(super) async fn replayed(client: &Client) -> Option<Lsn> {
     value(&one(client, REPLAYED).await?, "lsn")
+}
+
+/// # Errors
+///
+/// The connection is lost, or the server refuses.
+pub(crate) async fn load(client: &Client) -> Result<Load, Error> {
+    let asked = join!(rows(client, USAGE), rows(client, TRANSACTIONS), settings(client));
+    let (usage, transactions, settings) = asked;
+    let transactions = transactions?.first().and_then(|row| value(row, "transactions"));
+    let usage = usage?.first().and_then(usage_of).unwrap_or_default();
+    Ok(Load { usage, max_connections: settings.usable_connections(), transactions })
 }
 
 async fn settings(client: &Client) -> Settings {
@@ -232,7 +255,7 @@ mod tests {
             let url = node.url().replace("postgres@", "nobody@");
             let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("it connects");
             tokio::spawn(connection);
-            for question in [WHOM, SEES_TLS, ACCOUNT, SETTINGS, USAGE, CONFLICTS] {
+            for question in [WHOM, SEES_TLS, ACCOUNT, SETTINGS, USAGE, TRANSACTIONS, CONFLICTS] {
                 let answer = rows(&client, question).await;
                 assert!(answer.as_ref().is_ok_and(|rows| !rows.is_empty()), "{question}: {answer:?}");
             }
@@ -247,6 +270,7 @@ mod tests {
             assert_eq!(told.slots.len(), usize::from(on_primary), "{:?}", told.slots);
             assert_eq!(written(&client).await.is_some(), on_primary);
             assert_eq!(replayed(&client).await.is_some(), !on_primary);
+            assert!(load(&client).await.expect("it answers").transactions.is_some());
         }
         let role = "ALTER ROLE nobody CONNECTION LIMIT 7; CREATE TABLE notes (body text); GRANT DELETE ON notes TO nobody";
         primary.sql(role).await.expect("it runs");
