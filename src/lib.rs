@@ -136,8 +136,8 @@
 //! [`Router::from_env`] reads [these variables](Config::from_env), [`Router::builder`] has [the same in code](RouterBuilder).
 //! Until `DB_READ_REPLICAS_ENABLED` is on, all reads go to the primary, and code is the same.
 //!
-//! The feature `cli` has the module `doctor`, which checks a configuration against the servers that it names, and says what to do about
-//! what it finds, and the module `top`, which shows them live.
+//! The feature `cli` has the program `diesel-replicas`: its `doctor` checks a configuration against the servers that it names, and says
+//! what to do about what it finds; its `top` shows them live. The checks are also in code, as the module `doctor`.
 //!
 //! # Errors
 //!
