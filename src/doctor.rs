@@ -107,8 +107,8 @@ impl Examined {
 
 /// Asks every node of the configuration, replicas that are not enabled included, and judges the answers.
 ///
-/// All nodes are asked at the same time. It takes a fraction of a second where all is well, and some fifteen where a node is silent;
-/// what the others say is reported all the same. Nothing is written.
+/// All nodes are asked at the same time, and every question has a limit: it takes a fraction of a second where all is well, and some
+/// seconds where a node is silent; what the others say is reported all the same. Nothing is written.
 ///
 /// # Cancel safety
 ///

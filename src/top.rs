@@ -1,7 +1,7 @@
 //! The nodes live, in a terminal: `diesel-replicas top`.
 //!
 //! Health and lag are those of a router of its own, which probes as services do; counts come from the servers, and findings from
-//! [`doctor`](crate::doctor), which is asked again every few seconds.
+//! [`doctor`], which is asked again every few seconds.
 
 mod load;
 mod picture;

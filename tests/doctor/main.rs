@@ -4,6 +4,7 @@
 
 mod access;
 mod document;
+mod encryption;
 mod healthy;
 #[path = "../pg/pgbouncer/process.rs"]
 mod pgbouncer;
