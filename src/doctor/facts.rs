@@ -226,16 +226,6 @@ impl Server {
     pub(super) fn role(&self) -> Role {
         if self.is_writable() { Role::Primary } else { Role::Replica }
     }
-
-    /// The connections that the role, and its database, can have.
-    pub(super) fn connection_limit(&self) -> Option<u64> {
-        let account = self.account.as_ref();
-        let [role, database] = [
-            account.and_then(|account| account.role_limit),
-            account.and_then(|account| account.database_limit),
-        ];
-        [self.settings.usable_connections(), role, database].into_iter().flatten().min()
-    }
 }
 
 impl Settings {

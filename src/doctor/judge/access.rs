@@ -69,21 +69,28 @@ fn limited(facts: &Facts, node: &Node, server: &Server, limitation: &Limitation)
                 )
                 .action(format!("`GRANT pg_monitor TO {role}`, if that matters"))
         }
+        Limitation::Withheld(_) if is_aurora(facts) => Finding::note(Check::Functions, limitation.to_string())
+            .why("Amazon Aurora has its own replication: lag is what it reports, and what has to see a write is read on the writer")
+            .action("nothing; docs/managed.md tells more"),
         Limitation::Withheld(functions) => {
-            let role_or_service = if functions.iter().all(|function| function.starts_with("pg_")) {
+            let action = if functions.iter().all(|function| function.starts_with("pg_")) {
                 format!("`GRANT EXECUTE ON FUNCTION .. TO {role}`; a managed service may not have them, and docs/managed.md says what that means")
             } else {
                 "docs/managed.md says what that means".to_owned()
             };
             Finding::warning(Check::Functions, limitation.to_string())
                 .why(missing(facts, functions))
-                .action(role_or_service)
+                .action(action)
         }
         Limitation::LagReported => Finding::note(Check::Functions, limitation.to_string())
             .why("reads that have to see a write go to the writer, since no reader says how far it has come")
             .action("nothing; give each reader's own endpoint, not the cluster's reader endpoint"),
     };
     Some(finding.on([&*node.name]))
+}
+
+fn is_aurora(facts: &Facts) -> bool {
+    facts.servers().any(|(_, server)| server.seen.limitations.contains(&Limitation::LagReported))
 }
 
 /// What goes without these functions, the gravest alone.
@@ -162,7 +169,7 @@ fn encryption(node: &Node, server: &Server) -> Option<Finding> {
 mod tests {
     use super::super::super::facts::{Facts, Link, fixture::healthy};
     use super::super::super::finding::{Check, Severity};
-    use super::super::tests::{has, only};
+    use super::super::tests::{bad, has, only};
     use crate::endpoint::Mode;
     use crate::limitation::Limitation;
 
@@ -204,6 +211,9 @@ mod tests {
         let mut facts = healthy();
         facts.limit("b", Limitation::LagReported);
         assert_eq!(only(&facts, Check::Functions).severity, Severity::Note);
+        facts.limit("a", Limitation::Withheld(vec!["pg_current_wal_lsn"]));
+        facts.limit("b", Limitation::Withheld(vec!["pg_last_wal_replay_lsn"]));
+        assert_eq!(bad(&facts), [], "all of it is as Aurora is");
     }
 
     fn with(link: Link, sees_tls: bool, mode: Mode, local: bool) -> Facts {

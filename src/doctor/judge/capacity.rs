@@ -13,86 +13,90 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![];
     let mut enough = vec![];
     for (node, server) in facts.servers().filter(|(_, server)| facts.is_ours(server)) {
-        let Some(limit) = server.connection_limit() else { continue };
-        let usage = server.usage.unwrap_or_default();
-        let capacity = Capacity::of(facts, node, server, limit, usage);
-        match capacity.finding(facts, node) {
-            Some(finding) => findings.push(finding),
-            None => enough.push(format!("{} on {}", capacity.instances(), node.name)),
+        if let Some(room) = Room::of(server) {
+            let need = Need::of(facts, node, server);
+            let processes = room.connections / need.connections;
+            match scarce(facts, node, &room, &need, processes) {
+                Some(finding) => findings.push(finding),
+                None => enough.push(format!("{processes} on {}", node.name)),
+            }
         }
-        findings.extend(crowded(node, limit, usage));
+        findings.extend(crowded(node, server));
     }
     if !enough.is_empty() {
         let enough: Vec<_> = enough.iter().map(String::as_str).collect();
-        findings.push(Finding::ok(
-            Check::Connections,
-            format!(
-                "so many service processes can have all the connections that their pools may open: {}",
-                list(&enough)
-            ),
-        ));
+        let found = "so many service processes can have all the connections that their pools may open";
+        findings.push(Finding::ok(Check::Connections, format!("{found}: {}", list(&enough))));
     }
     findings
 }
 
-struct Capacity {
-    limit: u64,
-    /// Of clients that are no routers.
-    others: u64,
-    /// What one process of the service may open.
-    needed: u64,
-    shape: String,
+/// What there is for the service.
+struct Room {
+    connections: u64,
+    /// What bounds it.
+    by: &'static str,
 }
 
-impl Capacity {
-    fn of(facts: &Facts, node: &Node, server: &Server, limit: u64, usage: Usage) -> Self {
-        let size = u64::from(node.pool_size);
+impl Room {
+    /// The narrowest of the bounds that are known.
+    fn of(server: &Server) -> Option<Self> {
+        let Usage { clients, routers, active: _ } = server.usage.unwrap_or_default();
+        let others = clients.saturating_sub(routers);
+        let all = server.settings.usable_connections().map(|all| all.saturating_sub(others));
+        let account = server.account.as_ref();
+        let bounds = [
+            (all, "`max_connections`, without what is reserved and what others hold"),
+            (account.and_then(|account| account.role_limit), "the connection limit of the role"),
+            (account.and_then(|account| account.database_limit), "the connection limit of the database"),
+        ];
+        let bounds = bounds.into_iter().filter_map(|(bound, by)| Some(Self { connections: bound?, by }));
+        bounds.min_by_key(|room| room.connections)
+    }
+}
+
+/// What one process of the service may open.
+struct Need {
+    connections: u64,
+    pools: u64,
+}
+
+impl Need {
+    fn of(facts: &Facts, node: &Node, server: &Server) -> Self {
         // Without replicas reads and writes share one pool.
         let pools = match (server.role(), facts.service.replicas_enabled) {
             (Role::Primary, true) => 2,
             _ => 1,
         };
-        let shape =
-            format!("{pools} x {size} in pools and {BESIDE_POOLS} for the monitor and for reads that wait");
-        Self {
-            limit,
-            others: usage.clients.saturating_sub(usage.routers),
-            needed: pools * size + BESIDE_POOLS,
-            shape,
-        }
-    }
-
-    /// So many processes get all that they may open.
-    fn instances(&self) -> u64 {
-        self.limit.saturating_sub(self.others) / self.needed
-    }
-
-    fn finding(&self, facts: &Facts, node: &Node) -> Option<Finding> {
-        let Self { limit, others, needed, shape } = self;
-        let found = format!(
-            "a service process may open {needed} connections ({shape}); there are {limit} for roles without privileges, {others} of them held by others"
-        );
-        let finding = match self.instances() {
-            0 => Finding::problem(Check::Connections, found)
-                .why("under load even a single process is refused connections: requests fail with `too many clients`"),
-            1 => Finding::warning(Check::Connections, found).why(
-                "a second process, or the one that replaces the first during a deployment, is refused connections under load",
-            ),
-            _ => return None,
-        };
-        let size = facts.service.variable("POOL_SIZE");
-        Some(finding.on([&*node.name]).action(format!(
-            "lower {size} (now {}), or raise `max_connections` (or the limit of the role or database), or put a pooler between",
-            node.pool_size
-        )))
+        Self { connections: pools * u64::from(node.pool_size) + BESIDE_POOLS, pools }
     }
 }
 
-fn crowded(node: &Node, limit: u64, usage: Usage) -> Option<Finding> {
-    (usage.clients * 10 >= limit * 9).then(|| {
+fn scarce(facts: &Facts, node: &Node, room: &Room, need: &Need, processes: u64) -> Option<Finding> {
+    let size = node.pool_size;
+    let found = format!(
+        "a service process may open {} connections ({} x {size} in pools, and {BESIDE_POOLS} for the monitor and for reads that wait); there is \
+         room for {}, by {}",
+        need.connections, need.pools, room.connections, room.by
+    );
+    let finding = match processes {
+        0 => Finding::problem(Check::Connections, found)
+            .why("under load even a single process is refused connections: requests fail with `too many clients`"),
+        1 => Finding::warning(Check::Connections, found)
+            .why("a second process, or the one that replaces the first during a deployment, is refused connections under load"),
+        _ => return None,
+    };
+    let variable = facts.service.variable("POOL_SIZE");
+    let action = format!("lower {variable} (now {size}), or raise that limit, or put a pooler between");
+    Some(finding.on([&*node.name]).action(action))
+}
+
+fn crowded(node: &Node, server: &Server) -> Option<Finding> {
+    let (Usage { clients, .. }, limit) = (server.usage?, server.settings.usable_connections()?);
+    (clients * 10 >= limit * 9).then(|| {
         Finding::warning(
             Check::Connections,
-            format!("{} of {limit} connections are in use at this moment", usage.clients),
+            format!("{clients} of {limit} connections are in use at this moment"),
         )
         .on([&*node.name])
         .why("soon nobody gets a connection, monitors included")
@@ -140,7 +144,7 @@ mod tests {
         facts.server("a").usage = Some(Usage { clients: 60, routers: 0, active: 0 });
         let finding = only(&facts, Check::Connections);
         assert_eq!(finding.severity, Severity::Warning);
-        assert!(finding.found.contains("60 of them held by others"), "{finding:?}");
+        assert!(finding.found.contains("room for 37"), "{finding:?}");
         facts.server("a").usage = Some(Usage { clients: 60, routers: 60, active: 0 });
         assert!(!has(&facts, Check::Connections));
     }
@@ -154,7 +158,12 @@ mod tests {
         facts.server("b").account.as_mut().expect("known").role_limit = Some(20);
         assert_eq!(only(&facts, Check::Connections).severity, Severity::Warning);
         facts.server("b").account.as_mut().expect("known").database_limit = Some(12);
-        assert!(bad(&facts).iter().any(|(severity, _)| *severity == Severity::Problem));
+        let finding = only(&facts, Check::Connections);
+        assert_eq!(finding.severity, Severity::Problem);
+        assert!(
+            finding.found.ends_with("room for 12, by the connection limit of the database"),
+            "{finding:?}"
+        );
     }
 
     #[test]
