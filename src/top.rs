@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 /// The pause between two examinations: each opens connections to all nodes.
-const EXAMINATION: Duration = Duration::from_secs(10);
+const EXAMINATION: Duration = Duration::from_secs(5);
 
 /// Why nothing is shown, or nothing more.
 #[derive(Debug, thiserror::Error)]

@@ -11,4 +11,5 @@ mod pgbouncer;
 mod replication;
 mod roles;
 mod support;
+mod top;
 mod usage;

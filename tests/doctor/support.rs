@@ -125,7 +125,7 @@ pub fn says(finding: &Value, part: &str, words: &str) -> bool {
 
 /// Waits until the condition holds; panics, with what was waited for, when it does not in time.
 pub async fn until_async(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !holds().await {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
