@@ -28,9 +28,9 @@ struct Asked {
 
 pub(super) async fn facts(config: &Config, prefix: &str) -> Facts {
     let (specs, failed_sources) = specs(config).await;
-    let mut asked = join_all(specs.iter().map(|(listed, spec)| ask(config, *listed, spec))).await;
+    let asked = join_all(specs.iter().map(|(listed, spec)| ask(config, *listed, spec))).await;
     let (nodes, sessions): (Vec<_>, Vec<_>) =
-        asked.drain(..).map(|Asked { node, session }| (node, session)).unzip();
+        asked.into_iter().map(|Asked { node, session }| (node, session)).unzip();
     let service = Service {
         prefix: prefix.to_owned(),
         replicas_enabled: config.read_replicas_enabled,

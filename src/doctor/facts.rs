@@ -82,7 +82,7 @@ pub(super) struct Server {
     pub(super) account: Option<Account>,
     pub(super) settings: Settings,
     pub(super) usage: Option<Usage>,
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Option<Vec<Slot>>,
     /// Queries that were cancelled for the replay's sake, since the statistics were reset.
     pub(super) conflicts: Option<u64>,
     /// Of a standby, where there is a primary that tells its position.
@@ -226,6 +226,17 @@ impl Server {
     pub(super) fn role(&self) -> Role {
         if self.is_writable() { Role::Primary } else { Role::Replica }
     }
+
+    /// What it was asked and did not say.
+    pub(super) fn untold(&self) -> Vec<&'static str> {
+        let told = [
+            ("role", self.account.is_some()),
+            ("connections", self.usage.is_some()),
+            ("settings", self.settings.max_connections.is_some()),
+            ("replication slots", self.slots.is_some()),
+        ];
+        told.into_iter().filter(|(_, told)| !told).map(|(what, _)| what).collect()
+    }
 }
 
 impl Settings {
@@ -336,7 +347,7 @@ pub(super) mod fixture {
                 slot_limit: Some(Limit::Unlimited),
             },
             usage: Some(Usage { clients: 5, routers: 5, active: 1 }),
-            slots: vec![],
+            slots: Some(vec![]),
             conflicts: Some(0),
             replay: in_recovery.then_some(Replay::Within(Duration::from_millis(3))),
         }

@@ -49,7 +49,7 @@ fn list(names: &[&str]) -> String {
 /// Helpers of the judges' tests.
 #[cfg(test)]
 mod tests {
-    use super::super::facts::{Facts, fixture::healthy};
+    use super::super::facts::{Cause, Facts, Silent, fixture::healthy};
     use super::super::finding::{Check, Finding, Severity};
     use super::{judge, list};
 
@@ -105,6 +105,16 @@ mod tests {
             facts.server(name).seen.standby.replay_paused = Some(true);
         }
         assert_eq!(only(&facts, Check::Replay).nodes, ["b", "c"]);
+    }
+
+    #[test]
+    fn where_nobody_answers_nothing_is_called_well() {
+        let mut facts = healthy();
+        for node in &mut facts.nodes {
+            node.answer = Err(Silent { cause: Cause::Network, text: "refused".into() });
+        }
+        let findings = judge(&facts);
+        assert!(findings.iter().all(|finding| finding.severity == Severity::Problem), "{findings:#?}");
     }
 
     #[test]

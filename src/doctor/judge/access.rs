@@ -2,6 +2,7 @@
 
 use super::super::facts::{Facts, Link, Node, Server};
 use super::super::finding::{Check, Finding};
+use super::list;
 use crate::endpoint::Mode;
 use crate::fleet::Role;
 use crate::limitation::Limitation;
@@ -9,6 +10,7 @@ use crate::limitation::Limitation;
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![];
     for (node, server) in facts.servers() {
+        findings.extend(untold(node, server));
         findings.extend(privileges(facts, node, server));
         for limitation in &server.seen.limitations {
             findings.extend(limited(facts, node, server, limitation));
@@ -21,12 +23,27 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         (Check::Functions, "every server has the functions that the router asks"),
         (Check::Encryption, "every connection is encrypted, or stays on this machine"),
     ];
+    let all_told = facts.servers().all(|(_, server)| server.untold().is_empty());
     for (check, found) in checks {
-        if !findings.iter().any(|finding| finding.check == check) && facts.servers().next().is_some() {
+        if all_told
+            && facts.servers().next().is_some()
+            && findings.iter().all(|finding| finding.check != check)
+        {
             findings.push(Finding::ok(check, found));
         }
     }
     findings
+}
+
+/// What is not known is not well.
+fn untold(node: &Node, server: &Server) -> Option<Finding> {
+    let untold = server.untold();
+    (!untold.is_empty()).then(|| {
+        Finding::note(Check::Functions, format!("does not say what was asked of its {}", list(&untold)))
+            .on([&*node.name])
+            .why("what depends on that was not checked")
+            .action("run this again; if that does not help, the server's log says what it refuses")
+    })
 }
 
 fn privileges(facts: &Facts, node: &Node, server: &Server) -> Option<Finding> {
@@ -214,6 +231,19 @@ mod tests {
         facts.limit("a", Limitation::Withheld(vec!["pg_current_wal_lsn"]));
         facts.limit("b", Limitation::Withheld(vec!["pg_last_wal_replay_lsn"]));
         assert_eq!(bad(&facts), [], "all of it is as Aurora is");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_called_well() {
+        let mut facts = healthy();
+        let server = facts.server("b");
+        (server.account, server.usage, server.slots) = (None, None, None);
+        let finding = only(&facts, Check::Functions);
+        assert!(finding.found.ends_with("its role, connections and replication slots"), "{finding:?}");
+        let judged = super::super::judge(&facts);
+        for check in [Check::Privileges, Check::Statistics, Check::Slots] {
+            assert!(judged.iter().all(|finding| finding.check != check), "{judged:#?}");
+        }
     }
 
     fn with(link: Link, sees_tls: bool, mode: Mode, local: bool) -> Facts {

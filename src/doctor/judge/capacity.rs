@@ -41,7 +41,7 @@ struct Room {
 impl Room {
     /// The narrowest of the bounds that are known.
     fn of(server: &Server) -> Option<Self> {
-        let Usage { clients, routers, active: _ } = server.usage.unwrap_or_default();
+        let Usage { clients, routers, active: _ } = server.usage?;
         let others = clients.saturating_sub(routers);
         let all = server.settings.usable_connections().map(|all| all.saturating_sub(others));
         let account = server.account.as_ref();

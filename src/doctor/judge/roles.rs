@@ -108,6 +108,9 @@ fn cluster(facts: &Facts) -> Vec<Finding> {
     let Some(ours) = facts.system() else { return vec![] };
     let strangers: Vec<_> = facts.servers().filter(|(_, server)| !facts.is_ours(server)).collect();
     if strangers.is_empty() {
+        if facts.servers().any(|(_, server)| server.seen.identity.system.is_none()) {
+            return vec![];
+        }
         let found = format!("all that answer are of one cluster, {ours}");
         return vec![Finding::ok(Check::Cluster, found)];
     }
@@ -156,6 +159,9 @@ fn timelines(facts: &Facts) -> Vec<Finding> {
         })
         .collect();
     if astray.is_empty() {
+        if facts.standbys().any(|(_, server)| server.seen.timeline.is_none()) {
+            return vec![];
+        }
         return vec![Finding::ok(
             Check::Timeline,
             format!("{} writes timeline {newest}, and nobody follows another one", primary.name),
@@ -291,7 +297,11 @@ mod tests {
     fn servers_that_do_not_tell_their_cluster_are_taken_at_their_word() {
         let mut facts = healthy();
         facts.server("c").seen.identity.system = None;
+        facts.server("c").seen.timeline = None;
         assert!(bad(&facts).is_empty());
+        let judged = super::super::judge(&facts);
+        let silent = |check| judged.iter().all(|finding| finding.check != check);
+        assert!(silent(Check::Cluster) && silent(Check::Timeline), "nor called well: {judged:#?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Replication slots: what they hold back fills the disk of the server that has them.
 
-use super::super::facts::{Facts, Limit, Node, Server, Slot};
+use super::super::facts::{Facts, Limit, Node, Slot};
 use super::super::finding::{Check, Finding};
 use crate::lsn::WalBytes;
 
@@ -10,14 +10,16 @@ const LARGE: WalBytes = WalBytes::new(1 << 30);
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = vec![];
     for (node, server) in facts.servers().filter(|(_, server)| facts.is_ours(server)) {
+        let Some(slots) = &server.slots else { continue };
         let unlimited = server.settings.slot_limit == Some(Limit::Unlimited);
-        let bad: Vec<_> = server.slots.iter().filter_map(|slot| judge_slot(node, slot, unlimited)).collect();
-        if let (true, true, Some(finding)) = (bad.is_empty(), unlimited, unlimited_slots(node, server)) {
-            findings.push(finding);
+        let bad: Vec<_> = slots.iter().filter_map(|slot| judge_slot(node, slot, unlimited)).collect();
+        if bad.is_empty() && unlimited && !slots.is_empty() {
+            findings.push(unlimited_slots(node, slots.len()));
         }
         findings.extend(bad);
     }
-    if findings.is_empty() {
+    let mut told = facts.servers().map(|(_, server)| server.slots.is_some()).peekable();
+    if findings.is_empty() && told.peek().is_some() && told.all(|told| told) {
         findings.push(Finding::ok(Check::Slots, "no replication slot holds much log back"));
     }
     findings
@@ -69,17 +71,12 @@ fn judge_slot(node: &Node, slot: &Slot, unlimited: bool) -> Option<Finding> {
     Some(finding.on([&*node.name]))
 }
 
-fn unlimited_slots(node: &Node, server: &Server) -> Option<Finding> {
-    let slots = server.slots.len();
-    (slots > 0).then(|| {
-        Finding::note(
-            Check::Slots,
-            format!("it has {slots} replication slots in use, and `max_slot_wal_keep_size` is -1"),
-        )
+fn unlimited_slots(node: &Node, slots: usize) -> Finding {
+    let found = format!("replication slots in use: {slots}, and `max_slot_wal_keep_size` is -1");
+    Finding::note(Check::Slots, found)
         .on([&*node.name])
         .why("should a receiver go away, its slot keeps log until the disk is full and the server stops")
         .action("set `max_slot_wal_keep_size` to what the disk can spare")
-    })
 }
 
 #[cfg(test)]
@@ -101,7 +98,7 @@ mod tests {
 
     fn with(slot: Slot, limit: Limit) -> Facts {
         let mut facts = healthy();
-        facts.server("a").slots = vec![slot];
+        facts.server("a").slots = Some(vec![slot]);
         facts.server("a").settings.slot_limit = Some(limit);
         facts
     }
@@ -149,7 +146,7 @@ mod tests {
     #[test]
     fn of_several_slots_each_bad_one_is_told() {
         let mut facts = healthy();
-        facts.server("a").slots = vec![Slot { active: false, ..slot() }, slot()];
+        facts.server("a").slots = Some(vec![Slot { active: false, ..slot() }, slot()]);
         assert!(only(&facts, Check::Slots).found.contains("`old` is used by nobody"));
     }
 }
