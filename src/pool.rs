@@ -53,8 +53,8 @@ struct Shared {
     wires: Arc<Wires>,
     since: Arc<ArcSwapOption<Instant>>,
     failures: watch::Receiver<Option<Arc<ConnectError>>>,
-    /// What users of these connections can do.
-    user: User,
+    /// What the sessions are for.
+    access: Access,
     traffic: Arc<Traffic>,
     /// Handles may be dropped outside of any runtime, and cleaning up after them needs one.
     runtime: tokio::runtime::Handle,
@@ -125,7 +125,7 @@ impl Pool {
                 wires,
                 since,
                 failures,
-                user: if access == Access::ReadOnly { User::Calls } else { User::Anything },
+                access,
                 traffic,
                 runtime: tokio::runtime::Handle::current(),
             }),
@@ -188,14 +188,16 @@ impl Pool {
     }
 }
 
-impl Place {
-    /// What handles of this kind have come to at the node.
-    fn usage(&self) -> &Usage {
-        self.shared.traffic.usage(self.purpose == Access::ReadWrite)
-    }
-}
-
 impl Shared {
+    fn usage(&self) -> &Usage {
+        self.traffic.usage(self.access == Access::ReadWrite)
+    }
+
+    /// What users of these connections can do.
+    fn user(&self) -> User {
+        if self.access == Access::ReadOnly { User::Calls } else { User::Anything }
+    }
+
     /// Drops the idle connections of a closed pool: bb8 goes on to the next one when the manager refuses one.
     fn purge(&self) {
         if self.bb8.state().idle_connections > 0 {

@@ -100,8 +100,8 @@ impl NodeStatus {
             receiver: last.and_then(|seen| seen.standby.receiver),
             limitations: last.map(|seen| seen.limitations.clone()).unwrap_or_default(),
             in_flight: node.traffic.in_flight().value(),
-            reads: node.traffic.usage(false).handles.value(),
-            writes: node.traffic.usage(true).handles.value(),
+            reads: node.traffic.handles(false).value(),
+            writes: node.traffic.handles(true).value(),
             answered: tally.answered,
             failed: tally.failed,
         }

@@ -19,8 +19,10 @@ const FAILURE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     in_flight: Gauge,
-    reading: Usage,
-    writing: Usage,
+    /// Handles given out, for reading and for writing.
+    handles: [Count; 2],
+    /// Of the pools for reading, and of those for writing.
+    usage: [Usage; 2],
     latency: Fading,
     failures: Fading,
     answered: AtomicU64,
@@ -36,11 +38,9 @@ pub(crate) struct Traffic {
     alarm: Arc<Notify>,
 }
 
-/// What handles of one kind, for reading or for writing, have come to.
+/// What has become of a node's pools of one kind.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
-    /// Handles given out.
-    pub(crate) handles: Count,
     /// Requests that wait for one of the node's connections.
     pub(crate) waiting: Gauge,
     /// Requests that ended since all connections stayed in use.
@@ -78,9 +78,14 @@ impl Traffic {
         Self { alarm, ..Self::default() }
     }
 
-    /// What handles that are `for_writes`, or those that are not, have come to.
-    pub(crate) fn usage(&self, for_writes: bool) -> &Usage {
-        if for_writes { &self.writing } else { &self.reading }
+    /// The handles given out so far to write, or to read.
+    pub(crate) fn handles(&self, to_write: bool) -> &Count {
+        &self.handles[usize::from(to_write)]
+    }
+
+    /// What has become of the pools whose connections may write, or of those whose may not.
+    pub(crate) fn usage(&self, may_write: bool) -> &Usage {
+        &self.usage[usize::from(may_write)]
     }
 
     /// Handles that are out.
@@ -91,7 +96,8 @@ impl Traffic {
     /// What is in flight or waits to be, and what failed lately as if it still were: a node with a queue must not look as good as
     /// one without, nor a node that fails fast as if it were idle.
     pub(crate) fn work(&self) -> usize {
-        let work = self.in_flight.value() + self.reading.waiting.value() + self.writing.waiting.value();
+        let waiting: usize = self.usage.iter().map(|usage| usage.waiting.value()).sum();
+        let work = self.in_flight.value() + waiting;
         if self.failures.is_nothing() {
             return work;
         }

@@ -5,7 +5,7 @@ mod ring;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use diesel_replicas::{NodeStatus, Router};
+use diesel_replicas::{HealthState, NodeStatus, Router};
 use tokio::time::MissedTickBehavior;
 
 pub use ring::Track;
@@ -38,8 +38,14 @@ impl History {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let looks = router.status().nodes.into_iter().map(Look::from);
-            self.ring().push(Instant::now(), looks);
+            let nodes = router.status().nodes;
+            let is_there_once = |name: &str| nodes.iter().filter(|node| node.name == name).count() == 1;
+            // One that takes the place of another under its name is seen in its stead.
+            let seen = nodes
+                .iter()
+                .filter(|node| node.health != HealthState::Draining || is_there_once(&node.name))
+                .cloned();
+            self.ring().push(Instant::now(), seen.map(Look::from));
         }
     }
 

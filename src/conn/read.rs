@@ -54,7 +54,8 @@ impl<F> ReadConn<F> {
     /// The pool must have made the session of `lease` read-only on the server, except for [`WriteConn::as_read`].
     ///
     /// [`WriteConn::as_read`]: crate::WriteConn::as_read
-    pub(crate) fn new(lease: Lease, out: Option<Arc<()>>) -> Self {
+    pub(crate) fn new(mut lease: Lease, out: Option<Arc<()>>) -> Self {
+        lease.hand_out();
         Self { lease, _out: out, freshness: PhantomData }
     }
 

@@ -8,11 +8,13 @@ use crate::health::{HealthState, Reason};
 use crate::observation::{Observation, ProbeFailure};
 use crate::pool::Pool;
 use crate::status::NodeStatus;
-use crate::topology::{Node, Seen, Topology};
+use crate::topology::{Node, Topology};
 use crate::traffic::Failure;
 use metrics::{Label, counter, gauge, histogram};
 use std::sync::Arc;
 
+/// What connections are for, and whether they may write.
+const ACCESS: [(&str, bool); 2] = [("read", false), ("write", true)];
 const ROLES: [Role; 2] = [Role::Primary, Role::Replica];
 const PROBE_FAILURES: [&str; 3] = ["failed", "full", "timed_out"];
 
@@ -24,9 +26,13 @@ pub(crate) fn publish(topology: &Topology, split_brain: bool) {
     set(table::HAS_PRIMARY, one_if(topology.primary().is_ok()));
     set(table::SPLIT_BRAIN, one_if(split_brain));
     for seen in topology.nodes() {
-        state(&seen.node.name, Some(&NodeStatus::of(seen, topology)));
         counts(&seen.node);
-        connections(seen, topology);
+        // The one that takes the place of another under its name is told in its stead.
+        let namesakes = topology.nodes().iter().filter(|other| other.node.name == seen.node.name).count();
+        if namesakes == 1 || seen.view.health != HealthState::Draining {
+            state(&seen.node.name, Some(&NodeStatus::of(seen, topology)));
+            connections(&seen.node, topology);
+        }
     }
 }
 
@@ -35,21 +41,25 @@ pub(crate) fn end(topology: &Topology) {
     for metric in [table::SERVING_REPLICAS, table::HAS_PRIMARY, table::SPLIT_BRAIN] {
         gauge!(metric.name).set(f64::NAN);
     }
-    topology.nodes().iter().for_each(|seen| forget(&seen.node));
+    topology.nodes().iter().for_each(|seen| forget(&seen.node, false));
 }
 
-/// Tells that the node is not there any more: what it has been counted for stays.
-pub(crate) fn forget(node: &Node) {
-    state(&node.name, None);
-    for access in ["read", "write"] {
-        pool(&node.name, access, None, 0);
+/// Tells that the node is not there any more, unless another one has its name. What it has been counted for stays.
+pub(crate) fn forget(node: &Node, is_replaced: bool) {
+    counts(node);
+    if !is_replaced {
+        state(&node.name, None);
+        for (access, _) in ACCESS {
+            pool(&node.name, access, None, 0);
+        }
     }
 }
 
 /// Counts what has happened.
 pub(crate) fn saw(event: &Event) {
     match &event.kind {
-        EventKind::Health { node, to: HealthState::Ejected, .. } => {
+        // One that was out for another reason meanwhile has been counted before.
+        EventKind::Health { node, from: HealthState::Healthy, to: HealthState::Ejected, .. } => {
             count(table::EJECTIONS, labels(node, []), 1)
         }
         EventKind::Role { node, .. } => count(table::ROLE_CHANGES, labels(node, []), 1),
@@ -101,7 +111,7 @@ fn state(node: &Arc<str>, status: Option<&NodeStatus>) {
 /// Unknown is not zero.
 fn lag(status: Option<&NodeStatus>, value: fn(&crate::health::Lag) -> Option<f64>) -> f64 {
     match status {
-        Some(NodeStatus { role: Role::Primary, .. }) => 0.0,
+        Some(NodeStatus { serves_writes: true, .. }) => 0.0,
         Some(NodeStatus { lag: Some(lag), .. }) => value(lag).unwrap_or(f64::NAN),
         _ => f64::NAN,
     }
@@ -119,6 +129,12 @@ fn counts(Node { name, traffic, .. }: &Node) {
     count(table::FAILURES, labels(name, [("kind", "recovery_conflict")]), traffic.conflicts.untold());
     count(table::FALLBACKS, labels(name, []), traffic.fallbacks.untold());
     count(table::RETRIES, labels(name, []), traffic.retries.untold());
+    for (access, may_write) in ACCESS {
+        let usage = traffic.usage(may_write);
+        count(table::HANDLES, labels(name, [("access", access)]), traffic.handles(may_write).untold());
+        count(table::TIMEOUTS, pool_labels(name, access), usage.exhausted.untold());
+        usage.times.take(name, access);
+    }
     count(table::EJECTIONS, labels(name, []), 0);
     count(table::ROLE_CHANGES, labels(name, []), 0);
     for kind in PROBE_FAILURES {
@@ -127,16 +143,14 @@ fn counts(Node { name, traffic, .. }: &Node) {
 }
 
 /// The node's pools. Where reads and writes have one in common, it is the one for writes.
-fn connections(Seen { node, .. }: &Seen, topology: &Topology) {
+fn connections(node: &Node, topology: &Topology) {
     let primary = topology.primary().ok().filter(|primary| primary.node.id == node.id);
-    let reads = Some(&node.reads).filter(|_| primary.is_none() || !node.pools.common);
-    let writes = primary.map(|primary| &primary.writes);
-    for (access, for_writes, connections) in [("read", false, reads), ("write", true, writes)] {
-        let usage = node.traffic.usage(for_writes);
-        pool(&node.name, access, connections, usage.waiting.value());
-        count(table::HANDLES, labels(&node.name, [("access", access)]), usage.handles.untold());
-        count(table::TIMEOUTS, pool_labels(&node.name, access), usage.exhausted.untold());
-        usage.times.take(&node.name, access);
+    let pools = match node.pools.common {
+        true => [None, Some(&node.reads)],
+        false => [Some(&node.reads), primary.map(|primary| &primary.writes)],
+    };
+    for ((access, may_write), connections) in ACCESS.into_iter().zip(pools) {
+        pool(&node.name, access, connections, node.traffic.usage(may_write).waiting.value());
     }
 }
 

@@ -55,7 +55,7 @@ table! {
     FALLBACKS: Counter "diesel_replicas.fallbacks_total" in Count,
         "Reads that the node served for want of a replica that could, or that was fresh enough";
     RETRIES: Counter "diesel_replicas.retries_total" in Count,
-        "Reads that were run once more elsewhere, since the node was lost under them";
+        "Reads that were run once more, elsewhere if there was another node, since this one had failed them";
     PROBE_FAILURES: Counter "diesel_replicas.probe_failures_total" in Count, "Probes that ended without an answer";
     PROBE_DURATION: Histogram "diesel_replicas.probe_duration_seconds" in Seconds,
         "How long the node took to answer a probe";
@@ -66,7 +66,7 @@ table! {
         "Requests that ended since all connections of the pool stayed in use";
     CREATE_TIME: Histogram "db.client.connection.create_time" in Seconds, "How long it took to open a connection";
     WAIT_TIME: Histogram "db.client.connection.wait_time" in Seconds,
-        "How long it took to get a connection from the pool";
+        "How long it took from asking the pool to the handle";
     USE_TIME: Histogram "db.client.connection.use_time" in Seconds, "For how long a handle was out";
     OPERATION_DURATION: Histogram "db.client.operation.duration" in Seconds,
         "How long the node took to begin to answer a call";
@@ -94,8 +94,8 @@ mod tests {
     fn the_documented_table_is_this_one() {
         let rows = DOCUMENTED.lines().filter_map(|line| {
             let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
-            let [name, kind, ..] = *cells else { return None };
-            Some((name.strip_prefix('`')?.strip_suffix('`')?.to_owned(), kind.to_owned()))
+            let [name, kind @ ("gauge" | "counter" | "histogram"), _, _] = *cells else { return None };
+            Some((name.trim_matches('`').to_owned(), kind.to_owned()))
         });
         let ours =
             ALL.iter().map(|metric| (metric.name.to_owned(), format!("{:?}", metric.kind).to_lowercase()));

@@ -3,7 +3,7 @@
 use super::connect::ConnectError;
 use super::lease::Lease;
 use super::manager::Manager;
-use super::{Access, Place, Pool};
+use super::{Place, Pool};
 use crate::metrics::Since;
 use futures_util::FutureExt;
 use std::pin::pin;
@@ -57,7 +57,7 @@ impl Pool {
     pub(crate) async fn checkout(&self, limits: Limits) -> Result<Lease, CheckoutError> {
         let shared = &self.shared;
         let began = Since::now();
-        let usage = shared.traffic.usage(self.purpose == Access::ReadWrite);
+        let usage = shared.usage();
         let _waiting = usage.waiting.count();
         let permit = match shared.gate.try_enter() {
             Ok(permit) => permit,

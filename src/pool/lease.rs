@@ -2,7 +2,7 @@
 
 use super::manager::Manager;
 use super::wire::{CANCEL, GRACE, User, Wire};
-use super::{Opened, Place};
+use super::{Access, Opened, Place};
 use crate::failure::Cause;
 use crate::gauge::Counted;
 use crate::metrics::Since;
@@ -24,7 +24,9 @@ pub(crate) struct Lease {
     loan: Option<Loan>,
     /// Counts the handle, not the connection: settling is nobody's query.
     _in_flight: Counted,
-    lent: Since,
+    began: Since,
+    /// Since when somebody has it as a handle.
+    lent: Option<Since>,
     /// Of the handle.
     span: Span,
 }
@@ -42,11 +44,15 @@ impl Lease {
         place: Place,
         began: Since,
     ) -> Self {
-        let usage = place.usage();
-        usage.handles.add();
-        let lent = usage.times.waited(began);
         let _in_flight = place.shared.traffic.in_flight().count();
-        Self { loan: Some(Loan { connection, place }), _in_flight, lent, span: Span::none() }
+        Self { loan: Some(Loan { connection, place }), _in_flight, began, lent: None, span: Span::none() }
+    }
+
+    /// It is what was asked for, and becomes a handle.
+    pub(crate) fn hand_out(&mut self) {
+        let Place { shared, purpose } = &self.loan().place;
+        shared.traffic.handles(*purpose == Access::ReadWrite).add();
+        self.lent = Some(shared.usage().times.waited(self.began));
     }
 
     /// The span ends when the connection is given back.
@@ -98,8 +104,10 @@ impl DerefMut for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(mut loan) = self.loan.take() else { return };
-        loan.place.usage().times.used(self.lent);
-        let user = loan.place.shared.user;
+        if let Some(lent) = self.lent {
+            loan.place.shared.usage().times.used(lent);
+        }
+        let user = loan.place.shared.user();
         let connection = &mut *loan.connection;
         connection.record.give_back();
         // A panic may have stopped anything half-way; bb8 must see it here, on the thread that panics.

@@ -97,7 +97,8 @@ impl Record {
                 self.condemn();
                 self.traffic.suspect();
             }
-            Cause::RecoveryConflict => self.traffic.conflicts.add(),
+            // Where nothing is replayed, it is a transaction that could not be serialized.
+            Cause::RecoveryConflict if !self.writes => self.traffic.conflicts.add(),
             Cause::StalePlan => self.condemn(),
             _ => {}
         }

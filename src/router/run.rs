@@ -43,10 +43,10 @@ impl<T: Freshness> ReadRequest<'_, T> {
         let mut topology = shared.topology.load_full();
         let deadline = self.deadline(&topology);
         shared.retries.count_read();
-        let wanted = request.resolved(deadline).await;
+        let mut spans = self.spans();
+        let wanted = request.resolved(deadline).instrument(spans.request()).await;
         let mut lost: Option<Arc<Node>> = None;
         loop {
-            let spans = self.spans();
             let checkout = async {
                 if wanted.is_nothing() {
                     return shared.read(Arc::clone(&topology), None, lost.as_deref(), deadline).await;
@@ -58,6 +58,9 @@ impl<T: Freshness> ReadRequest<'_, T> {
                 }
             };
             let (node, lease) = checkout.instrument(spans.request()).await?;
+            if let Some(lost) = &lost {
+                lost.traffic.retries.add();
+            }
             let mut conn = self.handle(spans, &node, &shared.topology.load(), lease);
             *served = Some(Arc::clone(&node));
             let (result, retryable) = tokio::select! {
@@ -79,11 +82,11 @@ impl<T: Freshness> ReadRequest<'_, T> {
             if now >= deadline.at || !shared.retries.withdraw(topology.settings.retry_budget, now) {
                 return result;
             }
-            node.traffic.retries.add();
             debug!(node = &*node.name, "a read was lost: trying another node");
             drop(conn);
             topology = shared.topology.load_full();
             lost = Some(node);
+            spans = self.spans();
         }
     }
 }

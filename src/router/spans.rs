@@ -3,6 +3,7 @@
 //! Where nobody listens nothing is allocated for them, and no clock is read.
 
 use crate::conn::Freshness;
+use crate::fleet::Role;
 use crate::pool::Lease;
 use crate::topology::{Node, Topology};
 use std::sync::Arc;
@@ -38,8 +39,11 @@ impl Spans {
     pub(super) fn end(self, node: &Arc<Node>, topology: &Topology, lease: &mut Lease) {
         let Self { request, access, freshness, heard } = self;
         let Some((caller, began)) = heard else { return };
-        let is_primary = topology.primary().is_ok_and(|primary| primary.node.id == node.id);
-        let role = if is_primary { "primary" } else { "replica" };
+        let role = match topology.seen(node).map(|seen| seen.view.role) {
+            Some(Role::Primary) => "primary",
+            Some(Role::Replica) => "replica",
+            None => "removed",
+        };
         let wait_us = began.elapsed().as_micros() as u64;
         let node = &*node.name;
         request.record("node", node).record("role", role).record("wait_us", wait_us);

@@ -2,7 +2,7 @@
 
 use crate::support::{self, notes, until, until_health};
 use diesel::prelude::*;
-use diesel_replicas::{HealthState, Router, RunQueryDsl};
+use diesel_replicas::{HealthState, NodeConfig, Router, RunQueryDsl};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -122,7 +122,9 @@ async fn every_documented_metric_is_there_for_every_node_and_nothing_else() {
                 );
             }
         }
-        if *kind == "counter" && !name.ends_with("handles_total") {
+        // On a machine that is busy a probe may be late.
+        let may_have_grown = ["diesel_replicas_handles_total", "diesel_replicas_probe_failures_total"];
+        if *kind == "counter" && !may_have_grown.contains(&&**name) {
             assert!(scrape.matching(&series, &[]).all(|value| value == 0.0), "{name} is idle");
         }
     }
@@ -138,8 +140,7 @@ async fn handles_connections_and_times_are_those_of_their_pool() {
     let (handle, _recorder) = recorder();
     let cluster = support::cluster(1).await;
     let (primary, replica) = (cluster.primary().name(), cluster.replica(0).name());
-    let timeout = Duration::from_millis(200);
-    let router = support::ready(support::builder(&cluster).pool_size(2).checkout_timeout(timeout)).await;
+    let router = support::ready(support::builder(&cluster).pool_size(2)).await;
     let read = [("node", replica), ("access", "read")];
     let write = [("node", primary), ("access", "write")];
     let count = "db_client_connection_count";
@@ -154,7 +155,8 @@ async fn handles_connections_and_times_are_those_of_their_pool() {
         async move { router.read().timeout(support::PATIENCE).await.map(drop) }
     });
     until_told(&handle, "db_client_connection_pending_requests", &read, 1.0).await;
-    assert!(router.read().await.is_err(), "the pool is exhausted");
+    let timeout = Duration::from_millis(200);
+    assert!(router.read().timeout(timeout).await.is_err(), "the pool is exhausted");
     until_told(&handle, "db_client_connection_timeouts_total", &read, 1.0).await;
     drop(held);
     waits.await.unwrap().unwrap();
@@ -220,7 +222,6 @@ async fn a_replica_that_dies_is_told_with_its_reason_and_reads_that_fall_back_ar
     );
 
     router.remove_replica(replica).await.unwrap();
-    until_told(&handle, "diesel_replicas_health", &[("node", replica), ("health", "draining")], 0.0).await;
     let gone = Scrape::of(&handle);
     assert!(gone.matching("diesel_replicas_health", &[("node", replica)]).all(|value| value == 0.0));
     assert!(gone.matching("diesel_replicas_role", &[("node", replica)]).all(|value| value == 0.0));
@@ -265,4 +266,61 @@ async fn a_recorder_that_is_installed_later_is_told_from_the_next_round_on() {
     let read = [("node", cluster.replica(0).name()), ("access", "read")];
     assert_eq!(Scrape::of(&handle).value("db_client_connection_use_time_seconds_count", &read), 1.0);
     assert!(handle.render().contains("# HELP diesel_replicas_lag_seconds How far"));
+}
+
+#[tokio::test]
+async fn a_node_that_takes_the_place_of_another_under_its_name_is_told_in_its_stead() {
+    let (handle, _recorder) = recorder();
+    let cluster = support::cluster(2).await;
+    let [primary, first, second] = [cluster.primary(), cluster.replica(0), cluster.replica(1)];
+    let builder = |url: String| {
+        let primary = NodeConfig::new(primary.url()).name("a");
+        Router::builder().primary(primary).replica(NodeConfig::new(url).name("b"))
+    };
+    let router = support::ready(builder(first.url())).await;
+    let healthy = [("node", "b"), ("health", "healthy")];
+    until_told(&handle, "diesel_replicas_health", &healthy, 1.0).await;
+
+    let held = router.read().await.unwrap();
+    router.reload(builder(second.url()).config().unwrap()).await.unwrap();
+    until("the new one serves beside the old one", || {
+        let nodes = router.status().nodes;
+        nodes.len() == 3 && nodes.iter().filter(|node| node.serves_reads).count() == 1
+    })
+    .await;
+    read_once(&router).await;
+    let read = [("node", "b"), ("access", "read")];
+    until_told(&handle, "diesel_replicas_handles_total", &read, 2.0).await;
+    let both = Scrape::of(&handle);
+    assert_eq!(both.value("diesel_replicas_health", &healthy), 1.0);
+    let idle = [read[0], read[1], ("db_client_connection_state", "idle")];
+    assert_eq!(both.value("db_client_connection_count", &idle), 1.0, "those of the new one");
+
+    drop(held);
+    until("the old one is gone", || router.status().nodes.len() == 2).await;
+    assert_eq!(Scrape::of(&handle).value("diesel_replicas_health", &healthy), 1.0, "the new one stays");
+}
+
+#[tokio::test]
+async fn the_one_pool_of_a_router_without_replicas_is_that_for_writes() {
+    let (handle, _recorder) = recorder();
+    let cluster = support::cluster(0).await;
+    let router = support::ready(support::builder(&cluster).read_replicas_enabled(false)).await;
+    let name = cluster.primary().name();
+    read_once(&router).await;
+    write_once(&router).await;
+    let [read, write] = ["read", "write"].map(|access| [("node", name), ("access", access)]);
+    until_told(&handle, "diesel_replicas_handles_total", &write, 1.0).await;
+    let scrape = Scrape::of(&handle);
+    assert_eq!(scrape.value("diesel_replicas_handles_total", &read), 1.0);
+    assert_eq!(scrape.value("diesel_replicas_fallbacks_total", &[]), 0.0);
+    assert_eq!(scrape.value("db_client_connection_max", &write), 10.0);
+    assert_eq!(scrape.value("db_client_connection_max", &read), 0.0);
+    for name in
+        ["db_client_connection_wait_time", "db_client_connection_use_time", "db_client_operation_duration"]
+    {
+        let count = format!("{name}_seconds_count");
+        assert_eq!(scrape.value(&count, &write), 2.0, "{name}");
+        assert_eq!(scrape.matching(&count, &read).sum::<f64>(), 0.0, "{name}");
+    }
 }

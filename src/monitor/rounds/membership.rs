@@ -217,7 +217,10 @@ impl Rounds {
         let Some(index) = self.watched.iter().position(|watched| watched.node.id == id) else { return };
         let watched = self.watched.remove(index);
         #[cfg(feature = "metrics")]
-        crate::metrics::forget(&watched.node);
+        {
+            let is_replaced = self.watched.iter().any(|other| other.node.name == watched.node.name);
+            crate::metrics::forget(&watched.node, is_replaced);
+        }
         self.changes.extend(self.fleet.remove(Instant::now(), id));
         self.publish();
         for reply in watched.leaving.into_iter().flatten() {
