@@ -1,11 +1,18 @@
 //! What a recorder is told, seen through a real one.
 
-use crate::support::{self, notes, until, until_health};
+use crate::support::{self, notes, until, until_async, until_health};
 use diesel::prelude::*;
-use diesel_replicas::{HealthState, NodeConfig, Router, RunQueryDsl};
+use diesel_replicas::{Ejection, HealthState, NodeConfig, Router, RunQueryDsl};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use pg_cluster::Node;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 use std::time::Duration;
+
+diesel::define_sql_function! {
+    /// Sleeps on the server.
+    fn pg_sleep(seconds: diesel::sql_types::Double) -> diesel::sql_types::Bool;
+}
 
 async fn read_once(router: &Router) {
     let mut conn = router.read().await.unwrap();
@@ -322,5 +329,69 @@ async fn the_one_pool_of_a_router_without_replicas_is_that_for_writes() {
         let count = format!("{name}_seconds_count");
         assert_eq!(scrape.value(&count, &write), 2.0, "{name}");
         assert_eq!(scrape.matching(&count, &read).sum::<f64>(), 0.0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_lost_is_counted_with_the_retry_and_the_ejection_that_follow() {
+    let (handle, _recorder) = recorder();
+    let cluster = support::cluster(2).await;
+    let ejection = Ejection::default().consecutive_failures(1);
+    let router = support::ready(support::builder(&cluster).ejection(ejection)).await;
+    // What a round has not seen before says nothing of how the node does now.
+    until_told(&handle, "diesel_replicas_serving_replicas", &[], 2.0).await;
+    let lost = OnceLock::new();
+
+    let read = router.with_read(async |conn| {
+        let node = conn.node().to_owned();
+        if *lost.get_or_init(|| node.clone()) == node {
+            diesel::select(pg_sleep(60.0)).execute(conn).await?;
+        }
+        QueryResult::Ok(node)
+    });
+    let end = "SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity \
+               WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()";
+    let ends = until_async("the call is ended", async || {
+        let Some(name) = lost.get() else { return false };
+        let node = cluster.replicas().iter().find(|node| node.name() == name).unwrap();
+        node.sql(end).await.unwrap().as_deref() == Some("1")
+    });
+    let (served, ()) = tokio::join!(read, ends);
+    let (served, lost) = (served.unwrap(), lost.get().unwrap());
+    assert_ne!(served, *lost);
+
+    let counts = |node| {
+        let node = ("node", node);
+        [
+            ("diesel_replicas_failures_total", vec![node, ("kind", "lost")]),
+            ("diesel_replicas_retries_total", vec![node]),
+            ("diesel_replicas_ejections_total", vec![node]),
+        ]
+    };
+    for (name, labels) in counts(lost) {
+        until_told(&handle, name, &labels, 1.0).await;
+    }
+    for (name, labels) in counts(&served) {
+        assert_eq!(Scrape::of(&handle).value(name, &labels), 0.0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_to_connect_that_is_refused_is_a_failure_of_its_kind() {
+    let (handle, _recorder) = recorder();
+    let cluster = support::cluster(1).await;
+    let [primary, replica] = [cluster.primary(), cluster.replica(0)];
+    primary.sql("CREATE ROLE app LOGIN; GRANT SELECT ON notes TO app").await.unwrap();
+    let as_app = |node: &Node| NodeConfig::new(node.url().replace("postgres@", "app@")).name(node.name());
+    let builder = Router::builder().primary(as_app(primary)).replica(as_app(replica));
+    let router = support::ready(builder).await;
+    // The connections that are open stay so: the monitor goes on.
+    primary.sql("ALTER ROLE app NOLOGIN").await.unwrap();
+    let written = primary.position().await.unwrap().lsn;
+    cluster.wait_replayed(replica, written).await.unwrap();
+    assert!(router.read().await.is_err());
+    for node in [primary, replica] {
+        let connect = [("node", node.name()), ("kind", "connect")];
+        until_told(&handle, "diesel_replicas_failures_total", &connect, 1.0).await;
     }
 }
