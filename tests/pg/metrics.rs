@@ -4,7 +4,7 @@ use crate::support::{self, notes, until, until_async, until_health};
 use diesel::prelude::*;
 use diesel_replicas::{Ejection, HealthState, NodeConfig, Router, RunQueryDsl};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use pg_cluster::Node;
+use pg_cluster::{Cluster, Node};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -394,4 +394,30 @@ async fn an_attempt_to_connect_that_is_refused_is_a_failure_of_its_kind() {
         let connect = [("node", node.name()), ("kind", "connect")];
         until_told(&handle, "diesel_replicas_failures_total", &connect, 1.0).await;
     }
+}
+
+#[tokio::test]
+async fn a_query_that_is_cancelled_for_what_is_replayed_is_a_conflict_and_no_loss() {
+    let (handle, _recorder) = recorder();
+    let builder = Cluster::builder().replicas(1).setting("max_standby_streaming_delay", "0");
+    let cluster = support::with_notes(builder).await;
+    let router = support::router(&cluster).await;
+    let [primary, replica] = [cluster.primary(), cluster.replica(0)];
+    let read = router.with_read(async |conn| {
+        if conn.node() == replica.name() {
+            notes::table.select(pg_sleep(60.0)).execute(conn).await?;
+        }
+        QueryResult::Ok(conn.node().to_owned())
+    });
+    let conflict = async {
+        let asked = "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        until_async("it sleeps", async || replica.sql(asked).await.unwrap().as_deref() == Some("1")).await;
+        primary.sql("ALTER TABLE notes ADD COLUMN more int").await.unwrap();
+    };
+    let (served, ()) = tokio::join!(read, conflict);
+    assert_eq!(served.unwrap(), primary.name());
+    let failures = |kind| [("node", replica.name()), ("kind", kind)];
+    until_told(&handle, "diesel_replicas_failures_total", &failures("recovery_conflict"), 1.0).await;
+    until_told(&handle, "diesel_replicas_retries_total", &[("node", replica.name())], 1.0).await;
+    assert_eq!(Scrape::of(&handle).value("diesel_replicas_failures_total", &failures("lost")), 0.0);
 }
