@@ -29,15 +29,15 @@ impl Gate {
 
     /// Waits for a place; fails once the gate is closed.
     pub(super) async fn enter(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        // A place may be given to somebody whom the end, or its caller, then sends away: it goes back without a word.
+        let _left = Leaving(self);
         self.places.acquire().await
     }
 
     /// Gives back a place whose permit was forgotten.
     pub(super) fn leave(&self) {
+        let _left = Leaving(self);
         self.places.add_permits(1);
-        if self.is_closed() {
-            self.left.notify_waiters();
-        }
     }
 
     /// Lets nobody in any more, and sends away who waits.
@@ -81,6 +81,17 @@ impl Gate {
     }
 }
 
+/// Tells those who wait for the end that somebody is gone, when it is.
+struct Leaving<'a>(&'a Gate);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if self.0.is_closed() {
+            self.0.left.notify_waiters();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +129,25 @@ mod tests {
         assert!(gate.drained().now_or_never().is_none());
         gate.leave();
         gate.drained().now_or_never().expect("nobody is in");
+    }
+
+    #[tokio::test]
+    async fn a_place_of_somebody_who_was_sent_away_is_not_taken() {
+        for gives_up in [false, true] {
+            let gate = Gate::new(1);
+            gate.try_enter().expect("there is room").forget();
+            let mut waiting = Box::pin(gate.enter());
+            assert!(waiting.as_mut().now_or_never().is_none());
+            gate.leave();
+            gate.close();
+            let mut drained = pin!(gate.drained());
+            assert!(drained.as_mut().now_or_never().is_none(), "the place is with the one who waited");
+            if !gives_up {
+                assert!(waiting.as_mut().now_or_never().expect("nobody waits any more").is_err());
+            }
+            drop(waiting);
+            drained.now_or_never().expect("nobody is in");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
