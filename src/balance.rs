@@ -5,6 +5,7 @@
 //! for all strategies alike, that a replica just back is brought in slowly, is done around them by the [`Roster`].
 
 mod least_connections;
+mod pairs;
 mod peak_ewma;
 mod random;
 mod round_robin;
@@ -195,8 +196,9 @@ pub enum LoadBalancing {
     /// Any of them with equal chance, whatever their weights. Spreads evenly only over many reads, but many routers never
     /// fall into step.
     Random,
-    /// The one with the fewest reads in flight for its weight, in turn where several are equal. Adapts to slow nodes and
-    /// uneven queries. What waits for a connection counts as in flight, and so, for some seconds, does what the node failed.
+    /// The one with the fewest reads in flight for its weight, in turn where several are equal; of more than four replicas the better
+    /// one of any two. Adapts to slow nodes and uneven queries. What waits for a connection counts as in flight, and so, for some
+    /// seconds, does what the node failed.
     LeastConnections,
     /// In proportion to the weights, interleaved smoothly: a node's turns are spread out and never bunched.
     Weighted,

@@ -1,5 +1,6 @@
 //! The one with the least to do.
 
+use super::pairs::Pairs;
 use super::{Candidate, Candidates, Strategy};
 use rand::Rng;
 use std::{
@@ -7,21 +8,33 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+/// So many are all looked at. To look at each of more costs a pick more than it gains: of two that are drawn the better one is
+/// nearly as good (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001).
+const FEW: usize = 4;
+
 /// Compares the work for each weight; those that are equal take turns, so that idle nodes share evenly and simultaneous picks do
 /// not all fall on the same node.
 #[derive(Debug)]
 pub(super) struct LeastConnections {
+    /// Whose turn it is, of few.
     next: AtomicU64,
+    /// Of many.
+    pairs: Pairs,
 }
 
 impl LeastConnections {
     pub(super) fn starting_at(turn: u64) -> Self {
-        Self { next: AtomicU64::new(turn) }
+        Self { next: AtomicU64::new(turn), pairs: Pairs::starting_at(turn) }
     }
 }
 
 impl Strategy for LeastConnections {
     fn pick(&self, candidates: &Candidates, _: &mut dyn Rng) -> usize {
+        if candidates.len() > FEW {
+            let (first, second) = self.pairs.draw(candidates);
+            let [one, other] = [first, second].map(|i| Load::of(&candidates[i]));
+            return if other.compare(one).is_lt() { second } else { first };
+        }
         let turn = self.next.fetch_add(1, Relaxed);
         let mut least = Load::of(&candidates[0]);
         let (mut first, mut equal) = (0, 1);
@@ -73,7 +86,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pick_is_among_the_least_loaded(loads in vec((0..6usize, 1..5u32), 1..12), start: u64) {
+        fn the_pick_of_few_is_among_the_least_loaded(loads in vec((0..6usize, 1..5u32), 1..=FEW), start: u64) {
             let weights: Vec<_> = loads.iter().map(|(_, weight)| *weight).collect();
             let (candidates, nodes) = candidates(&weights);
             let _busy: Vec<_> =
@@ -83,9 +96,33 @@ mod tests {
             prop_assert!(loads.iter().all(|other| load(loads[pick]) <= load(*other)));
         }
 
+        /// The better one of two is never worse than all others.
+        #[test]
+        fn the_pick_of_many_is_never_the_most_loaded(count in FEW + 1..40, worst: prop::sample::Index, start: u64) {
+            let (candidates, nodes) = candidates(&vec![1; count]);
+            let worst = worst.index(count);
+            let _busy = nodes[worst].in_flight().count();
+            let counts = tally(&LeastConnections::starting_at(start), &candidates, 500, 1);
+            prop_assert_eq!(counts[worst], 0);
+        }
+
+        /// However many nodes there are, reads that never end fill them about evenly.
+        #[test]
+        fn lasting_work_is_about_even_among_many(count in FEW + 1..40, start: u64) {
+            let (candidates, nodes) = candidates(&vec![1; count]);
+            let strategy = LeastConnections::starting_at(start);
+            let mut rng = StdRng::seed_from_u64(1);
+            let _busy: Vec<_> =
+                (0..count * 50).map(|_| nodes[strategy.pick(&candidates, &mut rng)].in_flight().count()).collect();
+            for node in &nodes {
+                let in_flight = node.in_flight().value();
+                prop_assert!((45..=55).contains(&in_flight), "{} of about 50", in_flight);
+            }
+        }
+
         /// Reads that never end fill the nodes in proportion to their weights.
         #[test]
-        fn lasting_work_ends_up_in_proportion_to_the_weights(weights in vec(1..8u32, 1..8), start: u64) {
+        fn lasting_work_ends_up_in_proportion_to_the_weights(weights in vec(1..8u32, 1..=FEW), start: u64) {
             let (candidates, nodes) = candidates(&weights);
             let strategy = LeastConnections::starting_at(start);
             let mut rng = StdRng::seed_from_u64(1);
@@ -99,7 +136,7 @@ mod tests {
 
         /// Whichever nodes are busy, the idle ones take turns.
         #[test]
-        fn idle_nodes_share_evenly(busy in vec(any::<bool>(), 1..10), start in 0..u64::MAX / 2) {
+        fn idle_nodes_share_evenly(busy in vec(any::<bool>(), 1..=FEW), start in 0..u64::MAX / 2) {
             prop_assume!(busy.contains(&false));
             let (candidates, nodes) = candidates(&vec![3; busy.len()]);
             let busy_nodes = nodes.iter().zip(&busy).filter(|(_, busy)| **busy);

@@ -13,32 +13,27 @@
 //! Before its first answer a node has no latency, and what is in flight decides alone: it gets what the others get, and no more than
 //! they have for as long as it does not answer.
 
+use super::pairs::Pairs;
 use super::{Candidate, Candidates, Strategy};
 use rand::Rng;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// A step in each of two directions, in the upper and the lower half: the inverses of the plastic number and of its square, of which
-/// the multiples cover a square as evenly as those of the golden ratio do a line (Roberts, "The Unreasonable Effectiveness of
-/// Quasirandom Sequences", 2018). Half the price of a random number.
-const STEP: u64 = 0xC13F_A9A9_91E1_0DA5;
 
 const MOST_DOUBLINGS: f64 = 4.0;
 
-/// Keeps the sequence that it draws from; what it compares is measured with the traffic.
+/// What it compares is measured with the traffic.
 #[derive(Debug)]
 pub(super) struct PeakEwma {
-    next: AtomicU64,
+    pairs: Pairs,
 }
 
 impl PeakEwma {
     pub(super) fn starting_at(point: u64) -> Self {
-        Self { next: AtomicU64::new(point) }
+        Self { pairs: Pairs::starting_at(point) }
     }
 }
 
 impl Strategy for PeakEwma {
     fn pick(&self, candidates: &Candidates, _: &mut dyn Rng) -> usize {
-        let (first, second) = candidates.two(self.next.fetch_add(STEP, Relaxed));
+        let (first, second) = self.pairs.draw(candidates);
         if is_cheaper(&candidates[second], &candidates[first]) { second } else { first }
     }
 }
