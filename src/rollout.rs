@@ -100,19 +100,20 @@ impl Rollout {
     }
 
     /// Whether a draw is within the share. One that is within stays so when the share grows.
-    pub(crate) fn admits(&self, draw: u64) -> bool {
+    pub(crate) fn admits(&self, draw: impl FnOnce() -> u64) -> bool {
         is_within(draw, self.percent)
     }
 
     /// The same for a read that is to run on a replica as well.
-    pub(crate) fn shadows(&self, draw: u64) -> bool {
+    pub(crate) fn shadows(&self, draw: impl FnOnce() -> u64) -> bool {
         is_within(draw, self.shadow_percent)
     }
 }
 
-fn is_within(draw: u64, percent: f64) -> bool {
+/// Of all and of nothing there is no draw.
+fn is_within(draw: impl FnOnce() -> u64, percent: f64) -> bool {
     // The conversion saturates.
-    percent >= 100.0 || draw < (percent / 100.0 * WHOLE) as u64
+    percent >= 100.0 || percent > 0.0 && draw() < (percent / 100.0 * WHOLE) as u64
 }
 
 /// What stands before the name of a service.
@@ -147,7 +148,7 @@ mod tests {
     use super::*;
 
     fn admitted(rollout: &Rollout, draws: &Draws, reads: usize) -> usize {
-        (0..reads).filter(|_| rollout.admits(draws.next())).count()
+        (0..reads).filter(|_| rollout.admits(|| draws.next())).count()
     }
 
     #[test]
@@ -166,7 +167,7 @@ mod tests {
     fn each_of_two_callers_that_take_turns_has_its_share() {
         let (rollout, draws) = (Rollout::default().percent(50.0), Draws::default());
         let mut got = [0, 0];
-        (0..2000).for_each(|read| got[read % 2] += usize::from(rollout.admits(draws.next())));
+        (0..2000).for_each(|read| got[read % 2] += usize::from(rollout.admits(|| draws.next())));
         assert!(got.iter().all(|got| (490..=510).contains(got)), "{got:?}");
     }
 
@@ -174,7 +175,7 @@ mod tests {
     fn what_was_admitted_stays_so_when_the_share_grows() {
         let draws = Draws::default();
         for draw in std::iter::repeat_with(|| draws.next()).take(1000) {
-            let admits = |percent| Rollout::default().percent(percent).admits(draw);
+            let admits = |percent| Rollout::default().percent(percent).admits(|| draw);
             assert!(!admits(1.0) || admits(10.0));
             assert!(!admits(10.0) || admits(100.0));
         }

@@ -130,6 +130,8 @@ pub(crate) struct Topology {
     pub(crate) history: Option<History>,
     near: Serving,
     far: Serving,
+    has_replicas: bool,
+    fallback: Option<Arc<Node>>,
 }
 
 impl Latest {
@@ -216,7 +218,9 @@ impl Topology {
         if near.len() < settings.min_zone_replicas {
             (near, far) = (serving(&|_| true), serving(&|_| false));
         }
-        Self { nodes, settings, primary, history, near, far }
+        let has_replicas = nodes.iter().any(|seen| seen.view.role == Role::Replica);
+        let topology = Self { nodes, settings, primary, history, near, far, has_replicas, fallback: None };
+        Self { fallback: topology.last_resort().cloned(), ..topology }
     }
 
     pub(crate) fn nodes(&self) -> &[Seen] {
@@ -248,8 +252,12 @@ impl Topology {
 
     /// The node for reads that no replica can serve, as the policy has it.
     pub(crate) fn fallback(&self) -> Option<&Arc<Node>> {
+        self.fallback.as_ref()
+    }
+
+    fn last_resort(&self) -> Option<&Arc<Node>> {
         // Without replicas there is nothing to fall back from.
-        let alone = !self.has_replicas();
+        let alone = !self.has_replicas;
         match self.settings.fallback {
             Fallback::LeastLagged if !alone => self
                 .nodes
@@ -287,7 +295,7 @@ impl Topology {
 
     /// Whether there is any replica to read from, healthy or not.
     pub(crate) fn has_replicas(&self) -> bool {
-        self.nodes.iter().any(|seen| seen.view.role == Role::Replica)
+        self.has_replicas
     }
 
     fn is_reachable(&self, node: &Node) -> bool {

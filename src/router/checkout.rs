@@ -40,7 +40,6 @@ impl Deadline {
 }
 
 /// What came of trying the nodes of one topology.
-#[expect(clippy::large_enum_variant, reason = "moved once; a read allocates nothing")]
 pub(super) enum Tried {
     Got(Arc<Node>, Lease),
     /// There is a newer topology, in which a pool is gone or a node does not serve any more.
@@ -50,6 +49,21 @@ pub(super) enum Tried {
 }
 
 impl Shared {
+    /// A connection to the node whose turn it is, without waiting for anything; or which one that is, if it is a replica.
+    pub(super) fn try_read<'t>(
+        &self,
+        topology: &'t Topology,
+    ) -> Result<(&'t Arc<Node>, Lease), Option<&'t Arc<Node>>> {
+        let first = topology.near().pick(&*topology.settings.strategy);
+        let last = || topology.fallback().filter(|_| topology.serving() == 0);
+        let node = first.or_else(last).ok_or(None)?;
+        let lease = node.reads.try_checkout().ok_or(first)?;
+        if first.is_none() && topology.has_replicas() {
+            node.traffic.fallbacks.add();
+        }
+        Ok((node, lease))
+    }
+
     /// Tries one node after the other, beginning with the one that was picked. `avoid` is tried last, if at all.
     pub(super) async fn read(
         &self,

@@ -133,12 +133,12 @@ impl<'a, F> ReadRequest<'a, F> {
     }
 
     /// The same, with the rollout's decision on it. To ask twice would draw twice.
-    pub(super) fn decided(mut self) -> Self {
+    pub(super) fn decided(mut self, topology: &Topology) -> Self {
         // On the primary anyway.
         if !self.wanted.latest {
-            let shared = &self.router.shared;
-            let enabled = shared.topology.load().settings.read_replicas_enabled;
-            self.wanted.off_replicas = !(enabled && shared.rollout.permits(self.site, self.session));
+            let enabled = topology.settings.read_replicas_enabled;
+            let permits = || self.router.shared.rollout.permits(self.site, self.session);
+            self.wanted.off_replicas = !(enabled && permits());
         }
         self
     }
@@ -277,10 +277,10 @@ impl<F: Freshness> Future for ReadFuture<'_, F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Progress::Asked(request) = self.0 {
-            let request = request.decided();
             let spans = request.spans();
             let shared = &*request.router.shared;
             let topology = shared.topology.load();
+            let request = request.decided(&topology);
             let known = request.known();
             if known.is_none_or(|wanted| !wanted.is_nothing()) {
                 let fresh = known.and_then(|wanted| shared.try_fresh(&topology, &wanted));
@@ -296,12 +296,12 @@ impl<F: Freshness> Future for ReadFuture<'_, F> {
                 };
                 self.0 = Progress::Waiting(Box::pin(answer.instrument(span)));
             } else {
-                let first = topology.near().pick(&*topology.settings.strategy);
-                let lease = first.and_then(|node| node.reads.try_checkout());
-                if let (Some(node), Some(lease)) = (first, lease) {
-                    return Poll::Ready(Ok(request.handle(spans, node, &topology, lease)));
-                }
-                let first = first.cloned();
+                let first = match shared.try_read(&topology) {
+                    Ok((node, lease)) => {
+                        return Poll::Ready(Ok(request.handle(spans, node, &topology, lease)));
+                    }
+                    Err(first) => first.cloned(),
+                };
                 let topology = Guard::into_inner(topology);
                 let span = spans.request();
                 let answer = async move {

@@ -45,7 +45,7 @@ impl Choice {
     pub(super) fn permits(&self, site: Option<&str>, session: Option<&Session>) -> bool {
         let InForce { rollout, service } = &**self.in_force.load();
         rollout.allows(site, service.as_deref())
-            && rollout.admits(match session {
+            && rollout.admits(|| match session {
                 Some(session) => session.draw(|| self.sessions.next()),
                 None => self.reads.next(),
             })
@@ -54,7 +54,7 @@ impl Choice {
     /// Whether this read runs on a replica as well.
     pub(super) fn shadows(&self) -> bool {
         let rollout = &self.in_force.load().rollout;
-        rollout.shadow_percent > 0.0 && rollout.shadows(self.shadowed.next())
+        rollout.shadows(|| self.shadowed.next())
     }
 }
 

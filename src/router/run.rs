@@ -38,9 +38,9 @@ impl<T: Freshness> ReadRequest<'_, T> {
         for<'r> F: AsyncFn(&'r mut ReadConn<T>) -> Result<R, E> + ReadFn<&'r mut ReadConn<T>, Result<R, E>>,
         E: From<Error> + Retry,
     {
-        let request = self.decided();
         let shared = &*self.router.shared;
         let mut topology = shared.topology.load_full();
+        let request = self.decided(&topology);
         let deadline = self.deadline(&topology);
         shared.retries.count_read();
         let mut spans = self.spans();
@@ -49,7 +49,14 @@ impl<T: Freshness> ReadRequest<'_, T> {
         loop {
             let checkout = async {
                 if wanted.is_nothing() {
-                    return shared.read(Arc::clone(&topology), None, lost.as_deref(), deadline).await;
+                    let first = match &lost {
+                        Some(_) => None,
+                        None => match shared.try_read(&topology) {
+                            Ok((node, lease)) => return Ok((Arc::clone(node), lease)),
+                            Err(first) => first.cloned(),
+                        },
+                    };
+                    return shared.read(Arc::clone(&topology), first, lost.as_deref(), deadline).await;
                 }
                 match shared.read_fresh(wanted, lost.as_deref(), deadline).await {
                     // There may be no other.
