@@ -1,13 +1,10 @@
 //! Shared counts: of what is going on right now, and of what has happened so far.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// How many [`Counted`]s there are. Clones share the count.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Gauge(Arc<AtomicUsize>);
+/// How much of something there is.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicUsize);
 
 impl Gauge {
     /// The count at this moment.
@@ -16,20 +13,30 @@ impl Gauge {
     }
 
     /// Counts one more, for as long as the guard lives.
-    pub(crate) fn count(&self) -> Counted {
+    pub(crate) fn count(&self) -> Counted<'_> {
+        self.begin();
+        Counted(self)
+    }
+
+    /// Counts one more, until that ends.
+    pub(crate) fn begin(&self) {
         self.0.fetch_add(1, Relaxed);
-        Counted(self.clone())
+    }
+
+    /// One that began has ended.
+    pub(crate) fn end(&self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
 /// Counts for one in its [`Gauge`] until it is dropped, so that cancelled work is counted down as well.
 #[derive(Debug)]
 #[must_use = "dropping it counts down at once"]
-pub(crate) struct Counted(Gauge);
+pub(crate) struct Counted<'a>(&'a Gauge);
 
-impl Drop for Counted {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Relaxed);
+        self.0.end();
     }
 }
 
@@ -68,7 +75,7 @@ mod tests {
     fn counts_what_is_alive() {
         let gauge = Gauge::default();
         let first = gauge.count();
-        let second = gauge.clone().count();
+        let second = gauge.count();
         assert_eq!(gauge.value(), 2);
         drop(first);
         assert_eq!(gauge.value(), 1);

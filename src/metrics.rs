@@ -51,10 +51,10 @@ impl Times {
         self.record(|to| &to.create, began.0.elapsed());
     }
 
-    /// A request has got its connection, which it has from now on.
-    pub(crate) fn waited(&self, began: Since) -> Since {
+    /// A request has got its connection, which it has from now on. One that did not have to wait took no time.
+    pub(crate) fn waited(&self, began: Option<Since>) -> Since {
         let now = Instant::now();
-        self.record(|to| &to.wait, now - began.0);
+        self.record(|to| &to.wait, began.map_or(Duration::ZERO, |began| now - began.0));
         Since(now)
     }
 
@@ -87,7 +87,7 @@ impl Since {
 impl Times {
     pub(crate) fn connected(&self, _: Since) {}
 
-    pub(crate) fn waited(&self, _: Since) -> Since {
+    pub(crate) fn waited(&self, _: Option<Since>) -> Since {
         Since()
     }
 

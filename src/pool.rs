@@ -1,19 +1,24 @@
-//! A node's connections: bb8 behind a fair gate, failing fast.
+//! A node's connections: bb8 opens and counts them, behind a fair gate, failing fast.
 //!
-//! bb8 keeps the connections. What it does not do is done around it: a FIFO gate, because a task that returns a
-//! connection to bb8 can take it again before those that wait; an answer as soon as the node is known to be out of
-//! reach, because `bb8::Pool::get` waits out its timeout and keeps the cause to itself; and a look at the protocol
-//! instead of a ping.
+//! What bb8 does not do is done around it: a FIFO gate, because a task that returns a connection to bb8 can take it again
+//! before those that wait; a stack of those that are idle, because `bb8::Pool::get` costs a timer and its return a wake-up;
+//! an answer as soon as the node is known to be out of reach, because `get` waits out its timeout and keeps the cause to itself;
+//! and a look at the protocol instead of a ping.
+//!
+//! To bb8 each connection is in use from when it was opened until it is to be closed.
 //!
 //! This and its submodules are the only files that name bb8.
 
+mod age;
 mod calls;
 mod checkout;
 mod connect;
 mod gate;
 mod lease;
 mod manager;
+mod place;
 mod record;
+mod stack;
 mod tap;
 #[cfg(test)]
 mod tests;
@@ -26,15 +31,15 @@ pub(crate) use lease::Lease;
 
 use crate::endpoint::Endpoint;
 use crate::traffic::{Traffic, Usage};
-use arc_swap::ArcSwapOption;
+use age::Ages;
 use futures_util::FutureExt;
 use gate::Gate;
-use manager::{Failures, Manager};
+use manager::{Failures, Manager, discard};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use wire::User;
 use wires::Wires;
 
@@ -49,21 +54,15 @@ pub(crate) struct Pool {
 struct Shared {
     node: Arc<str>,
     bb8: bb8::Pool<Manager>,
-    gate: Arc<Gate>,
+    gate: Gate,
     wires: Arc<Wires>,
-    since: Arc<ArcSwapOption<Instant>>,
+    ages: Arc<Ages>,
     failures: watch::Receiver<Option<Arc<ConnectError>>>,
     /// What the sessions are for.
     access: Access,
     traffic: Arc<Traffic>,
     /// Handles may be dropped outside of any runtime, and cleaning up after them needs one.
     runtime: tokio::runtime::Handle,
-}
-
-/// The right to one of the connections, from before it is there until it is back.
-struct Place {
-    shared: Arc<Shared>,
-    purpose: Access,
 }
 
 /// How a pool behaves.
@@ -95,41 +94,35 @@ impl Pool {
     ) -> Self {
         let access = if policy.common { Access::ReadWrite } else { purpose };
         let (last, failures) = watch::channel(None);
-        let gate = Arc::new(Gate::new(policy.size));
+        let gate = Gate::new(policy.size);
         let wires = Arc::<Wires>::default();
-        let since = Arc::<ArcSwapOption<Instant>>::default();
+        let ages = Arc::new(Ages::new());
         let manager = Manager {
             endpoint,
             access,
             connect_timeout: policy.connect_timeout,
             traffic: Arc::clone(&traffic),
-            gate: Arc::clone(&gate),
+            closing: gate.closing(),
             wires: Arc::clone(&wires),
-            since: Arc::clone(&since),
+            ages: Arc::clone(&ages),
         };
         let bb8 = bb8::Pool::builder()
             .max_size(policy.size)
-            // Costs no round trip: see `Manager::is_valid`.
+            // Costs no round trip: see `Connection::try_lend`.
             .test_on_check_out(true)
+            // See `Ages`.
+            .max_lifetime(None)
+            .idle_timeout(None)
             .retry_connection(false)
             // Every call has a deadline of its own.
             .connection_timeout(Duration::from_secs(24 * 60 * 60))
             .error_sink(Box::new(Failures { traffic: Arc::clone(&traffic), last }))
             .build_unchecked(manager);
-        Self {
-            purpose,
-            shared: Arc::new(Shared {
-                node,
-                bb8,
-                gate,
-                wires,
-                since,
-                failures,
-                access,
-                traffic,
-                runtime: tokio::runtime::Handle::current(),
-            }),
-        }
+        let runtime = tokio::runtime::Handle::current();
+        let shared = Shared { node, bb8, gate, wires, ages, failures, access, traffic, runtime };
+        let shared = Arc::new(shared);
+        shared.runtime.spawn(tend(Arc::downgrade(&shared)));
+        Self { purpose, shared }
     }
 
     /// The same connections, which must take writes, for writes.
@@ -141,7 +134,7 @@ impl Pool {
     /// every call that waits, and every later one, ends with [`CheckoutError::Closed`]. Handles that are out stay usable.
     pub(crate) fn close(&self) {
         let shared = &self.shared;
-        shared.gate.close();
+        shared.gate.close().into_iter().for_each(discard);
         shared.purge();
         // A dial may have come to its end meanwhile.
         for wire in shared.wires.open() {
@@ -151,14 +144,15 @@ impl Pool {
 
     /// No connection that was dialed before this is given to anybody any more: the node's address has led to another server since.
     pub(crate) fn expire(&self, before: Instant) {
-        self.shared.since.store(Some(Arc::new(before)));
+        self.shared.ages.expire(before);
     }
 
     /// Connections that are used and that are idle.
     #[cfg(feature = "metrics")]
     pub(crate) fn connections(&self) -> [u32; 2] {
         let state = self.shared.bb8.state();
-        [state.connections - state.idle_connections, state.idle_connections]
+        let idle = state.idle_connections + self.shared.gate.idle_count() as u32;
+        [state.connections.saturating_sub(idle), idle]
     }
 
     /// Connections at most.
@@ -198,24 +192,42 @@ impl Shared {
         if self.access == Access::ReadOnly { User::Calls } else { User::Anything }
     }
 
-    /// Drops the idle connections of a closed pool: bb8 goes on to the next one when the manager refuses one.
+    /// Has bb8 drop those that nobody waited for any more when they were opened: it goes on to the next one when the manager refuses one.
     fn purge(&self) {
         if self.bb8.state().idle_connections > 0 {
             let _runtime = self.runtime.enter();
             let none = self.bb8.get_owned().now_or_never();
-            debug_assert!(none.is_none(), "the gate is closed");
+            debug_assert!(none.is_none(), "the pool is closed");
+        }
+    }
+
+    /// Closes what nobody has used in a while, and what has been open for long.
+    fn prune(&self, now: Instant, looks: u32) {
+        self.ages.tick(now);
+        self.gate.extract(|pooled| pooled.is_over()).into_iter().for_each(discard);
+        if (age::LOOK * looks).as_nanos().is_multiple_of(age::UNUSED.as_nanos()) {
+            self.gate.untouched().into_iter().for_each(discard);
+        }
+        // Whoever had it opened did not wait for it.
+        while self.bb8.state().idle_connections > 0
+            && let Some(Ok(pooled)) = self.bb8.get_owned().now_or_never()
+        {
+            pooled.take_back();
+            self.gate.put(Box::new(pooled));
         }
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let shared = &self.shared;
-        if shared.gate.is_closed() {
-            // bb8 has taken back what was out.
-            shared.purge();
+/// Looks after a pool for as long as there is one.
+async fn tend(pool: Weak<Shared>) {
+    let mut looks = interval_at(Instant::now() + age::LOOK, age::LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for count in 1.. {
+        let now = looks.tick().await;
+        match pool.upgrade() {
+            Some(pool) if !pool.gate.is_closed() => pool.prune(now, count),
+            _ => return,
         }
-        shared.gate.leave();
     }
 }
 

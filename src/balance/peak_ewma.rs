@@ -65,7 +65,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn busy(node: &Traffic, reads: usize) -> Vec<Counted> {
+    fn busy(node: &Traffic, reads: usize) -> Vec<Counted<'_>> {
         (0..reads).map(|_| node.in_flight().count()).collect()
     }
 

@@ -61,7 +61,7 @@ async fn simulate(how: LoadBalancing, per_second: u64, first: &[(Replica, u64)])
     let mut rng = StdRng::seed_from_u64(17);
     let strategy = how.into_strategy(&mut rng);
     let (candidates, nodes) = candidates(&[1, 1, 1]);
-    let mut under_way = BTreeMap::<Instant, Vec<Read>>::new();
+    let mut under_way = BTreeMap::<Instant, Vec<Read<'_>>>::new();
     let (mut ms, mut asked) = (0, 0);
     let mut outcomes = Vec::new();
     for (first, seconds) in first {
@@ -95,10 +95,10 @@ async fn simulate(how: LoadBalancing, per_second: u64, first: &[(Replica, u64)])
     outcomes
 }
 
-struct Read {
+struct Read<'a> {
     node: usize,
     took: Duration,
-    _in_flight: Counted,
+    _in_flight: Counted<'a>,
 }
 
 /// Reads a second, from so few that they find the replicas idle to so many that they never do, and for how many seconds.

@@ -1,16 +1,17 @@
 //! How a call gets a connection.
 
 use super::connect::ConnectError;
+use super::gate::Arrival;
 use super::lease::Lease;
-use super::manager::Manager;
-use super::{Place, Pool};
+use super::manager::Pooled;
+use super::place::Place;
+use super::{Pool, Shared};
 use crate::metrics::Since;
-use futures_util::FutureExt;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{SemaphorePermit, TryAcquireError, watch};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 /// How long a call waits for a connection of others before it dials again after a failure; twice as long each time, so that
 /// a server that has no more to give is not stormed.
@@ -40,11 +41,11 @@ pub(crate) enum CheckoutError {
 }
 
 impl Pool {
-    /// A connection that is open, idle and outside a transaction, if one is there and nobody waits for it.
+    /// A connection that is open, idle and outside a transaction, if one is there that has settled, and nobody waits for it.
     pub(crate) fn try_checkout(&self) -> Option<Lease> {
-        let began = Since::now();
-        let permit = self.shared.gate.try_enter().ok()?;
-        self.lend_idle(self.place(permit), began).ok()
+        let pooled = self.shared.gate.try_enter().ok()?;
+        let place = self.place();
+        Some(Lease::new(pooled?, place, self.purpose, None))
     }
 
     /// Takes a connection that is open, idle and outside a transaction, or opens one.
@@ -59,46 +60,46 @@ impl Pool {
         let began = Since::now();
         let usage = shared.usage();
         let _waiting = usage.waiting.count();
-        let permit = match shared.gate.try_enter() {
-            Ok(permit) => permit,
-            Err(TryAcquireError::Closed) => return Err(CheckoutError::Closed),
-            Err(TryAcquireError::NoPermits) => match self.queue(limits).await {
+        let (place, pooled) = match shared.gate.enter() {
+            Arrival::In(pooled) => (self.place(), pooled),
+            Arrival::Closed => return Err(CheckoutError::Closed),
+            Arrival::Queued(turn) => match self.queue(turn, limits).await {
                 Err(CheckoutError::Exhausted) => {
                     usage.exhausted.add();
                     return Err(CheckoutError::Exhausted);
                 }
-                permit => permit?,
+                place => (place?, shared.gate.idle()),
             },
         };
-        let place = match self.lend_idle(self.place(permit), began) {
-            Ok(lease) => return Ok(lease),
-            Err(place) => place,
-        };
+        if let Some(pooled) = pooled {
+            return Ok(Lease::new(pooled, place, self.purpose, Some(began)));
+        }
         let mut refusal = None;
-        let connection = tokio::select! {
+        let pooled = tokio::select! {
             biased;
-            connection = self.dial(&mut refusal) => connection?,
+            pooled = self.dial(&mut refusal) => pooled?,
             () = shared.gate.closed() => return Err(CheckoutError::Closed),
             // There was room for a connection, so it is the node's doing.
             () = sleep_until(limits.deadline.min(Instant::now() + limits.dial)) => {
                 return Err(refusal.map_or(CheckoutError::Silent, CheckoutError::Unreachable));
             }
         };
-        Ok(Lease::new(connection, place, began))
+        Ok(Lease::new(pooled, place, self.purpose, Some(began)))
     }
 
-    fn place(&self, permit: SemaphorePermit<'_>) -> Place {
-        permit.forget();
-        Place { shared: Arc::clone(&self.shared), purpose: self.purpose }
+    /// For a place that has been taken.
+    fn place(&self) -> Place {
+        Place::taken(Arc::clone(&self.shared))
     }
 
     /// Opens a connection, or takes one that has been given back meanwhile. As long as others hold connections the node is
     /// there, and a refusal may be a passing one; what was said is left in `refusal`.
-    async fn dial(
-        &self,
-        refusal: &mut Option<Arc<ConnectError>>,
-    ) -> Result<bb8::PooledConnection<'static, Manager>, CheckoutError> {
-        let bb8 = &self.shared.bb8;
+    async fn dial(&self, refusal: &mut Option<Arc<ConnectError>>) -> Result<Pooled, CheckoutError> {
+        let Shared { bb8, gate, .. } = &*self.shared;
+        if let Some(settled) = gate.settled_for_newcomers().await {
+            return Ok(settled);
+        }
+        let mut returned = pin!(gate.returned());
         let mut failures = self.shared.failures.clone();
         failures.mark_unchanged();
         let mut pause = REDIAL;
@@ -106,35 +107,30 @@ impl Pool {
             let mut get = pin!(bb8.get_owned());
             let cause = tokio::select! {
                 biased;
+                pooled = &mut returned => return Ok(pooled),
                 // bb8's only error is its own timeout, which is longer than any deadline.
-                connection = &mut get => return connection.map_err(|_| CheckoutError::Silent),
+                pooled = &mut get => return pooled.map(Box::new).map_err(|_| CheckoutError::Silent),
                 Some(cause) = failure(&mut failures) => cause,
             };
             if bb8.state().connections == 0 {
                 return Err(CheckoutError::Unreachable(cause));
             }
             *refusal = Some(cause);
-            if let Ok(connection) = timeout(pause, get).await {
-                return connection.map_err(|_| CheckoutError::Silent);
+            tokio::select! {
+                biased;
+                pooled = &mut returned => return Ok(pooled),
+                pooled = get => return pooled.map(Box::new).map_err(|_| CheckoutError::Silent),
+                () = sleep(pause) => {}
             }
             pause = REDIAL_MOST.min(pause * 2);
         }
     }
 
-    /// The usual case, ahead of everything that only waiting needs.
-    fn lend_idle(&self, place: Place, began: Since) -> Result<Lease, Place> {
-        match self.shared.bb8.get_owned().now_or_never() {
-            Some(Ok(connection)) => Ok(Lease::new(connection, place, began)),
-            _ => Err(place),
-        }
-    }
-
-    /// Waits for a permit, unless the node turns out to be out of reach for everybody.
-    async fn queue(&self, limits: Limits) -> Result<SemaphorePermit<'_>, CheckoutError> {
+    /// Waits for a place, unless the node turns out to be out of reach for everybody.
+    async fn queue(&self, turn: oneshot::Receiver<Place>, limits: Limits) -> Result<Place, CheckoutError> {
         let shared = &self.shared;
         let mut failures = shared.failures.clone();
         failures.mark_unchanged();
-        let mut permit = pin!(shared.gate.enter());
         let unreachable = async {
             loop {
                 let Some(cause) = failure(&mut failures).await else { return std::future::pending().await };
@@ -146,7 +142,7 @@ impl Pool {
         let queued = async {
             tokio::select! {
                 biased;
-                permit = &mut permit => permit.map_err(|_| CheckoutError::Closed),
+                place = turn => place.map_err(|_| CheckoutError::Closed),
                 cause = unreachable => Err(CheckoutError::Unreachable(cause)),
             }
         };

@@ -1,10 +1,10 @@
 //! A connection that is out, and what happens to it when it comes back.
 
-use super::manager::Manager;
+use super::manager::{Pooled, discard};
+use super::place::Place;
 use super::wire::{CANCEL, GRACE, User, Wire};
-use super::{Access, Opened, Place};
+use super::{Access, Opened, Shared};
 use crate::failure::Cause;
-use crate::gauge::Counted;
 use crate::metrics::Since;
 use diesel_async::pooled_connection::PoolableConnection;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
@@ -22,36 +22,32 @@ use tracing::Span;
 /// itself. Until that is decided it counts against the pool's size and is given to nobody.
 pub(crate) struct Lease {
     loan: Option<Loan>,
-    /// Counts the handle, not the connection: settling is nobody's query.
-    _in_flight: Counted,
-    began: Since,
+    purpose: Access,
+    /// Of a call that had to wait.
+    began: Option<Since>,
     /// Since when somebody has it as a handle.
     lent: Option<Since>,
     /// Of the handle.
     span: Span,
 }
 
-/// Fields drop in this order: the connection is back before the next in the queue is let in.
 struct Loan {
-    connection: bb8::PooledConnection<'static, Manager>,
+    pooled: Pooled,
     place: Place,
 }
 
 impl Lease {
-    /// For a call that `began` then.
-    pub(super) fn new(
-        connection: bb8::PooledConnection<'static, Manager>,
-        place: Place,
-        began: Since,
-    ) -> Self {
-        let _in_flight = place.shared.traffic.in_flight().count();
-        Self { loan: Some(Loan { connection, place }), _in_flight, began, lent: None, span: Span::none() }
+    /// For a call that had to wait, and `began` then, or that had not.
+    pub(super) fn new(pooled: Pooled, place: Place, purpose: Access, began: Option<Since>) -> Self {
+        // The handle counts, not the connection: settling is nobody's query.
+        place.shared().traffic.in_flight().begin();
+        Self { loan: Some(Loan { pooled, place }), purpose, began, lent: None, span: Span::none() }
     }
 
     /// It is what was asked for, and becomes a handle.
     pub(crate) fn hand_out(&mut self) {
-        let Place { shared, purpose } = &self.loan().place;
-        shared.traffic.handles(*purpose == Access::ReadWrite).add();
+        let shared = self.shared();
+        shared.traffic.handles(self.purpose == Access::ReadWrite).add();
         self.lent = Some(shared.usage().times.waited(self.began));
     }
 
@@ -62,22 +58,26 @@ impl Lease {
 
     /// The name of the node that the connection leads to.
     pub(crate) fn node(&self) -> &str {
-        &self.loan().place.shared.node
+        &self.shared().node
     }
 
     /// The cause of the last error that the server sent, in whatever language, since a call began.
     pub(crate) fn heard(&self) -> Option<Cause> {
-        self.loan().connection.record.heard()
+        self.loan().pooled.record.heard()
     }
 
     /// How the connection began.
     pub(crate) fn opened(&self) -> Opened {
-        self.loan().connection.opened
+        self.loan().pooled.opened
     }
 
     /// The connection gets no other user.
     pub(crate) fn condemn(&self) {
-        self.loan().connection.record.condemn();
+        self.loan().pooled.record.condemn();
+    }
+
+    fn shared(&self) -> &Shared {
+        self.loan().place.shared()
     }
 
     fn loan(&self) -> &Loan {
@@ -91,26 +91,27 @@ impl Deref for Lease {
     type Target = AsyncPgConnection;
 
     fn deref(&self) -> &AsyncPgConnection {
-        &self.loan().connection.pg
+        &self.loan().pooled.pg
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut AsyncPgConnection {
-        &mut self.loan.as_mut().expect(UNTIL_DROP).connection.pg
+        &mut self.loan.as_mut().expect(UNTIL_DROP).pooled.pg
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(mut loan) = self.loan.take() else { return };
+        loan.place.shared().traffic.in_flight().end();
         if let Some(lent) = self.lent {
-            loan.place.shared.usage().times.used(lent);
+            loan.place.shared().usage().times.used(lent);
         }
-        let user = loan.place.shared.user();
-        let connection = &mut *loan.connection;
+        let user = loan.place.shared().user();
+        let connection = &mut **loan.pooled;
         connection.record.give_back();
-        // A panic may have stopped anything half-way; bb8 must see it here, on the thread that panics.
+        // A panic may have stopped anything half-way; it must be seen here, on the thread that panics.
         let unfit = std::thread::panicking() || connection.pg.is_broken();
         match &connection.wire {
             Some(wire) if wire.is_idle() && !unfit => wire.give_back(user),
@@ -119,21 +120,20 @@ impl Drop for Lease {
                 if unfit {
                     connection.record.condemn();
                 }
-                let runtime = loan.place.shared.runtime.clone();
+                let runtime = loan.place.shared().runtime.clone();
                 runtime.spawn(loan.settle(user));
                 return;
             }
         }
-        // On return bb8 starts a task only to keep a minimum of idle connections, of which these pools have none: no runtime
-        // is needed here.
-        drop(loan);
+        // bb8 starts a task only to keep a minimum of idle connections, of which these pools have none: no runtime is needed here.
+        loan.end();
     }
 }
 
 impl Loan {
     /// Ends what is under way, and decides whether the connection can be used again.
     async fn settle(mut self, user: User) {
-        let connection = &mut *self.connection;
+        let connection = &mut **self.pooled;
         let idle = match &connection.wire {
             Some(wire) => settle(wire).await,
             None => settle_untapped(&mut connection.pg).await,
@@ -142,6 +142,17 @@ impl Loan {
             Some(wire) if idle && !connection.record.is_unfit() => wire.give_back(user),
             _ if !idle => connection.record.condemn(),
             _ => {}
+        }
+        self.end();
+    }
+
+    /// The connection is back before the next in the queue is let in.
+    fn end(self) {
+        let Self { pooled, place } = self;
+        if pooled.is_over() {
+            discard(pooled);
+        } else {
+            place.give_back(pooled);
         }
     }
 }

@@ -1,36 +1,41 @@
 //! How bb8 opens a connection, and what it takes for one that can be used again.
 
+use super::age::{Age, Ages};
 use super::connect::{Access, ConnectError, Opened};
-use super::gate::Gate;
 use super::record::Record;
-use super::wire::Wire;
+use super::wire::{Fitness, User, Wire};
 use super::wires::Wires;
 use crate::endpoint::Endpoint;
 use crate::metrics::Since;
 use crate::traffic::{Failure, Traffic};
-use arc_swap::ArcSwapOption;
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::PoolableConnection;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-/// Opens and judges connections for bb8. Once the gate is closed it opens none, and finds none that is in order.
+/// A connection that counts as one of bb8's. It stays on the heap, and what is passed on is small.
+pub(super) type Pooled = Box<bb8::PooledConnection<'static, Manager>>;
+
+/// Opens and judges connections for bb8. Once the pool is closed it opens none, and finds none that is in order.
 pub(super) struct Manager {
     pub(super) endpoint: Endpoint,
     pub(super) access: Access,
     pub(super) connect_timeout: Duration,
     pub(super) traffic: Arc<Traffic>,
-    pub(super) gate: Arc<Gate>,
+    /// True when the pool is closed, and nothing more is said when it is gone.
+    pub(super) closing: watch::Receiver<bool>,
     pub(super) wires: Arc<Wires>,
-    /// Connections that were dialed before this may lead to a server that the address leads to no more.
-    pub(super) since: Arc<ArcSwapOption<Instant>>,
+    pub(super) ages: Arc<Ages>,
 }
 
 impl Manager {
-    fn is_expired(&self, connection: &Connection) -> bool {
-        self.since.load().as_deref().is_some_and(|since| connection.opened.dialed < *since)
+    fn is_closed(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    async fn closed(&self) {
+        let _ = self.closing.clone().wait_for(|closed| *closed).await;
     }
 }
 
@@ -40,6 +45,60 @@ pub(super) struct Connection {
     pub(super) opened: Opened,
     pub(super) wire: Option<Arc<Wire>>,
     pub(super) record: Arc<Record>,
+    age: Age,
+    ages: Arc<Ages>,
+}
+
+impl Connection {
+    /// Lends it to somebody, if it is fit. That costs no round trip: what the socket has told so far is enough to know a
+    /// connection that the server closed.
+    pub(super) fn try_lend(&mut self) -> Fitness {
+        if self.is_over() {
+            return Fitness::Unfit;
+        }
+        let fitness = match &self.wire {
+            Some(wire) => wire.try_lend(),
+            None if self.pg.is_broken() => Fitness::Unfit,
+            None => Fitness::Fit,
+        };
+        if fitness == Fitness::Fit {
+            self.record.lend();
+        }
+        fitness
+    }
+
+    /// The same, and waits for what its last user left behind.
+    pub(super) async fn lend(&mut self) -> bool {
+        if self.is_over() {
+            return false;
+        }
+        let fit = match &self.wire {
+            Some(wire) => wire.lend().await,
+            None => !self.pg.is_broken(),
+        };
+        if fit {
+            self.record.lend();
+        }
+        fit
+    }
+
+    /// Takes it back from somebody who did nothing with it.
+    pub(super) fn take_back(&self) {
+        self.record.give_back();
+        if let Some(wire) = &self.wire {
+            wire.give_back(User::Calls);
+        }
+    }
+
+    /// Nobody is to have it any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.record.is_unfit() || self.ages.is_over(self.age)
+    }
+}
+
+/// Has bb8 close it.
+pub(super) fn discard(pooled: Pooled) {
+    pooled.record.condemn();
 }
 
 /// What bb8's error sink gets.
@@ -61,7 +120,7 @@ impl bb8::ManageConnection for Manager {
         let began = Since::now();
         let (pg, wire, opened) = tokio::select! {
             biased;
-            () = self.gate.closed() => return Err(ManagerError::Closed),
+            () = self.closed() => return Err(ManagerError::Closed),
             connected = self.endpoint.connect(self.access, &record, self.connect_timeout) => {
                 connected.map_err(ManagerError::Connect)?
             }
@@ -71,32 +130,20 @@ impl bb8::ManageConnection for Manager {
             self.wires.add(wire);
         }
         // Whoever closes the gate looks at the wires afterwards: either side sees the other.
-        if self.gate.is_closed() {
-            Err(ManagerError::Closed)
-        } else {
-            Ok(Connection { pg, opened, wire, record })
+        if self.is_closed() {
+            return Err(ManagerError::Closed);
         }
+        let ages = Arc::clone(&self.ages);
+        Ok(Connection { pg, opened, wire, record, age: ages.of(opened.dialed), ages })
     }
 
-    /// Costs no round trip: what the socket has told so far is enough to know a connection that the server closed.
     async fn is_valid(&self, connection: &mut Connection) -> Result<(), ManagerError> {
-        let fit = !self.gate.is_closed()
-            && !self.is_expired(connection)
-            && !connection.pg.is_broken()
-            && match &connection.wire {
-                Some(wire) => wire.lend().await,
-                None => true,
-            };
-        if !fit {
-            return Err(ManagerError::Stale);
-        }
-        connection.record.lend();
-        Ok(())
+        let fit = !self.is_closed() && connection.lend().await;
+        if fit { Ok(()) } else { Err(ManagerError::Stale) }
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {
-        let unfit = connection.record.is_unfit() || self.is_expired(connection);
-        std::thread::panicking() || unfit || connection.pg.is_broken()
+        std::thread::panicking() || connection.is_over() || connection.pg.is_broken()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Pools against real servers.
 
 mod closing;
+mod gate;
+mod idle;
 mod outcomes;
 #[cfg(unix)]
 mod socket;

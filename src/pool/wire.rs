@@ -77,6 +77,16 @@ mod sweep {
     pub(super) const SEEN: u8 = 2;
 }
 
+/// What a connection is for somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fitness {
+    /// It is lent.
+    Fit,
+    /// What its last user left behind may still have to be sent, answered or cancelled.
+    Unsettled,
+    Unfit,
+}
+
 /// What a user of a connection could do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum User {
@@ -137,14 +147,28 @@ impl Wire {
     }
 
     /// Claims the connection for a user, if it is fit for one.
-    ///
-    /// Decided at once, unless the last user left something that is still to be sent, answered or cancelled.
-    pub(super) async fn lend(&self) -> bool {
-        let done = |wire: &Self| wire.is_swept() && wire.is_quiet();
-        if !done(self) {
-            let _ = timeout(GRACE + CANCEL, self.wait_until(done)).await;
+    pub(super) fn try_lend(&self) -> Fitness {
+        if self.is_closed() {
+            return Fitness::Unfit;
         }
-        self.is_swept() && self.is_idle() && self.take(claim::LENT)
+        if !self.has_settled() {
+            return Fitness::Unsettled;
+        }
+        let outside = self.status.load(Ordering::Acquire) == IDLE;
+        if outside && self.take(claim::LENT) { Fitness::Fit } else { Fitness::Unfit }
+    }
+
+    /// The same, and waits for what the last user left behind.
+    pub(super) async fn lend(&self) -> bool {
+        if self.try_lend() == Fitness::Fit {
+            return true;
+        }
+        let _ = timeout(GRACE + CANCEL, self.wait_until(Self::has_settled)).await;
+        self.try_lend() == Fitness::Fit
+    }
+
+    fn has_settled(&self) -> bool {
+        self.is_swept() && self.is_quiet()
     }
 
     /// Takes the connection back from its user, without waiting for anything.
