@@ -1,4 +1,5 @@
-//! What the router costs: a checkout and a point select, against a bare bb8 pool.
+//! What the router costs: a checkout and a point select on a replica, against bare bb8 pools of diesel-async's: as they come, and
+//! without their ping.
 //!
 //! `cargo bench --bench checkout`. All variants run in one process against one server, in rounds, in an order that
 //! rotates from round to round; what counts are the ratios within a round, given as median and range over all rounds.
@@ -10,7 +11,7 @@ mod spread;
 use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, bb8};
-use diesel_replicas::{Router, RunQueryDsl};
+use diesel_replicas::{HealthState, Router, RunQueryDsl};
 use pg_cluster::Cluster;
 use spread::Spread;
 use std::time::{Duration, Instant};
@@ -94,13 +95,19 @@ fn main() {
 }
 
 async fn connections() {
-    let cluster = Cluster::builder().replicas(0).start().await.expect("a cluster");
+    let cluster = Cluster::builder().replicas(1).start().await.expect("a cluster");
     let sql = "CREATE TABLE notes AS SELECT id, 'note ' || id AS body FROM generate_series(1, 1000) AS id; \
                ALTER TABLE notes ADD PRIMARY KEY (id)";
     cluster.primary().sql(sql).await.expect("a table");
-    let url = cluster.primary().url();
+    let written = cluster.primary().position().await.expect("the primary is up").lsn;
+    cluster.wait_replayed(cluster.replica(0), written).await.expect("the replica follows");
+    let url = cluster.replica(0).url();
 
-    let router = Router::builder().primary(&*url).pool_size(POOL).build().await.expect("a router");
+    let router = Router::builder().primary(cluster.primary().url()).replica(&*url).pool_size(POOL);
+    let router = router.build().await.expect("a router");
+    while router.status().nodes.iter().any(|node| node.health != HealthState::Healthy) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let manager = || AsyncDieselConnectionManager::<AsyncPgConnection>::new(&*url);
     let pinging = Bb8::builder().max_size(POOL).build(manager()).await.expect("a pool");
     let pingless =
@@ -109,7 +116,7 @@ async fn connections() {
 
     println!("router against bb8 on one server, pools of {POOL}: median [min..max] of {ROUNDS} rounds");
     for (name, work) in [("checkout", Work::Checkout), ("point select", Work::PointSelect)] {
-        for tasks in [1, 8, 16, 32] {
+        for tasks in [1, 2, 8, 32, 64] {
             let mut rounds = Vec::new();
             for round in 0..=ROUNDS {
                 let mut figures = [0.0; 3];
