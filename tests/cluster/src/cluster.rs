@@ -19,7 +19,8 @@ use crate::{
 pub struct Cluster {
     nodes: Vec<Node>,
     ground: Ground,
-    guardian: Option<Guardian>,
+    /// In the order in which they are to clean up; none once that has begun.
+    guardians: Vec<Guardian>,
 }
 
 /// What new nodes are made on.
@@ -50,8 +51,8 @@ impl Cluster {
     }
 
     /// A cluster without nodes: from here on whatever fails is cleaned up.
-    pub(crate) fn on(ground: Ground, guardian: Guardian) -> Self {
-        Self { nodes: Vec::new(), ground, guardian: Some(guardian) }
+    pub(crate) fn on(ground: Ground, guardians: Vec<Guardian>) -> Self {
+        Self { nodes: Vec::new(), ground, guardians }
     }
 
     pub(crate) fn push_node(&mut self) -> &Node {
@@ -147,19 +148,17 @@ impl Cluster {
     /// Removes everything, and returns when it is gone.
     pub async fn shutdown(mut self) {
         let end = self.end();
-        // Where the runtime is shutting down, the guardian goes on by itself.
+        // Where the runtime is shutting down, the guardians go on by themselves.
         let _ = task::spawn_blocking(end).await;
     }
 
-    /// What is left to do at the end: the guardian kills, we wait for our children.
+    /// What is left to do at the end: the guardians kill, we wait for our children.
     fn end(&mut self) -> impl FnOnce() + Send + 'static {
-        let guardian = self.guardian.take();
+        let guardians = std::mem::take(&mut self.guardians);
         let processes: Vec<Child> =
             self.nodes.iter().filter_map(|node| node.server().take_process()).collect();
         move || {
-            if let Some(guardian) = guardian {
-                guardian.dismiss();
-            }
+            guardians.into_iter().for_each(Guardian::dismiss);
             for mut process in processes {
                 // Fails only when somebody else has waited for it.
                 let _ = process.wait();
@@ -170,8 +169,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if self.guardian.is_some() {
-            // The thread only keeps zombies away. Where it cannot be started, dropping its closure sets the guardian off.
+        if !self.guardians.is_empty() {
+            // The thread only keeps zombies away. Where it cannot be started, dropping its closure sets the guardians off.
             let _ = thread::Builder::new().name("pg-cluster-end".to_owned()).spawn(self.end());
         }
     }

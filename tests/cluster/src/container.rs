@@ -24,7 +24,9 @@ use tokio::{
 };
 
 use crate::{
-    Error, installation,
+    Error,
+    cpu::CpuLimit,
+    installation,
     server::StopMode,
     session::Session,
     settings::{self, Setting},
@@ -50,6 +52,7 @@ pub(crate) struct Fleet {
     pub(crate) name: String,
     pub(crate) image: ImageName,
     pub(crate) settings: Vec<Setting>,
+    pub(crate) limit: Option<CpuLimit>,
 }
 
 /// Such as `postgres:18`.
@@ -134,6 +137,7 @@ impl ContainerServer {
         let standby = upstream.map(settings::standby_conf).unwrap_or_default();
         let conf = settings::postgresql_conf(&self.name, "*", &self.fleet.settings);
         let script = ["-c", START, "pg-cluster"].into_iter().chain(template::INITDB);
+        let limit = self.fleet.limit;
         let request = self.fleet.image.request();
         let request = request.with_entrypoint("sh").with_exposed_port(PORT.tcp()).with_cmd(script);
         let request = request
@@ -144,7 +148,12 @@ impl ContainerServer {
             .with_env_var("POSTGRESQL_CONF", conf)
             .with_env_var("UPSTREAM", upstream.unwrap_or_default())
             .with_env_var("STANDBY_CONF", standby)
-            .with_host_config_modifier(publish_here_only);
+            .with_host_config_modifier(move |config| {
+                publish_here_only(config);
+                if let Some(limit) = limit {
+                    limit.of_container(config);
+                }
+            });
         let container = request.start().await.map_err(self.failed("create the container of"))?;
         // Dropped, it would remove the container, and panic outside of a runtime. The guardian removes it.
         std::mem::forget(container);
@@ -259,6 +268,16 @@ impl ContainerServer {
     fn failed<E: std::error::Error + Send + Sync + 'static>(&self, verb: &str) -> impl FnOnce(E) -> Error {
         engine_error(format!("{verb} {}", self.name))
     }
+}
+
+/// An engine that cannot ignores a limit, and only warns.
+pub(crate) async fn check_that_cpu_can_be_limited() -> Result<(), Error> {
+    let info = engine().await?.info().await.map_err(engine_error("ask the container engine what it can"))?;
+    if info.cpu_cfs_quota == Some(false) {
+        let reason = "the container engine has no quota for it (CpuCfsQuota of `docker info` is false)";
+        return Err(Error::CpuLimit { reason: reason.to_owned() });
+    }
+    Ok(())
 }
 
 /// Nobody but this machine may reach a superuser without a password.

@@ -39,6 +39,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// The CPU of the nodes was to be limited, and cannot be here.
+    #[error("the CPU of the nodes cannot be limited: {reason}")]
+    CpuLimit {
+        /// What is missing.
+        reason: String,
+    },
+
     /// The operating system refused something.
     #[error("cannot {action}")]
     Io {

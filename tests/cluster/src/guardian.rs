@@ -12,6 +12,7 @@ use std::{
 use crate::{Error, account::Account};
 
 const LOCAL: &str = include_str!("guardian/local.sh");
+const GROUPS: &str = include_str!("guardian/groups.sh");
 #[cfg(feature = "containers")]
 const CONTAINERS: &str = include_str!("guardian/containers.sh");
 
@@ -37,6 +38,14 @@ impl Guardian {
             account.run(&mut command);
         }
         Self::spawn(command, &format!("make the directory {}", base.display()))
+    }
+
+    /// Watches over the control groups of a cluster, which only the user that makes them may remove. They have to be empty for it,
+    /// which is up to the guardian of the directory.
+    pub(crate) fn of_groups(cluster: &Path) -> Result<Self, Error> {
+        let mut command = Command::new("sh");
+        command.args(["-c", GROUPS, "pg-cluster-guardian"]).arg(cluster);
+        Self::spawn(command, "watch over control groups")
     }
 
     /// Watches over the containers and the network of a cluster. Blocks while it looks for a command that reaches the engine.

@@ -75,6 +75,7 @@ mod builder;
 mod cluster;
 #[cfg(feature = "containers")]
 mod container;
+mod cpu;
 mod error;
 mod guardian;
 mod installation;

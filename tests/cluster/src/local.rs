@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     Error,
     account::Account,
+    cpu::Groups,
     installation::{self, Installation},
     processes,
     server::StopMode,
@@ -41,6 +42,8 @@ pub(crate) struct Host {
     pub(crate) base: PathBuf,
     pub(crate) settings: Vec<Setting>,
     pub(crate) template: Template,
+    /// With which the CPU is limited, if it is.
+    pub(crate) groups: Option<Groups>,
 }
 
 /// One server. Its levers wait for one another: whoever holds the process holds the server.
@@ -139,6 +142,9 @@ impl LocalServer {
             let port = self.port.get().copied().map_or_else(free_port, Ok)?;
             let logged = fs::metadata(self.log()).map_or(0, |log| log.len());
             let process = postmaster.insert(self.spawn(port)?);
+            if let Some(groups) = &self.host.groups {
+                groups.admit(&self.name, process.id())?;
+            }
             if self.came_up(process, deadline).await? {
                 // A second `set` would be of the same port.
                 let _ = self.port.set(port);

@@ -77,6 +77,14 @@ pub(crate) fn signal(process: u32, signal: Signal) -> io::Result<()> {
     send(signed(process)?, signal)
 }
 
+/// The server's processes that there are now, the postmaster first.
+pub(crate) fn of_server(postmaster: u32) -> io::Result<Vec<u32>> {
+    family(signed(postmaster)?)?
+        .iter()
+        .map(|process| u32::try_from(process.pid).map_err(io::Error::other))
+        .collect()
+}
+
 fn send(pid: i32, signal: Signal) -> io::Result<()> {
     let Some(pid) = Pid::from_raw(pid) else {
         return Err(io::Error::other("process 0 is no server"));

@@ -18,12 +18,12 @@ const ENOUGH_BYTES: u64 = 512 << 20;
 /// Makes the directory that holds all of a cluster, and the guardian that will remove it.
 pub(crate) fn base_directory(
     parent: Option<&Path>,
+    name: &str,
     account: Option<Account>,
 ) -> Result<(PathBuf, Guardian), Error> {
     let keep = env::var_os("PG_CLUSTER_KEEP").is_some_and(|value| !value.is_empty() && value != "0");
-    let name = unique_name();
     let make = |parent: &Path| {
-        let base = parent.join(&name);
+        let base = parent.join(name);
         let guardian = Guardian::of_directory(&base, account, keep)?;
         if keep {
             eprintln!("pg-cluster keeps {}, since PG_CLUSTER_KEEP is set", base.display());

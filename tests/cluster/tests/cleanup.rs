@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pg_cluster::Cluster;
+use pg_cluster::{Cluster, Error};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// How the child ends.
@@ -124,7 +124,7 @@ impl Left {
                 let processes =
                     directories.filter(inside).map(|path| format!("process in {}", path.display()));
                 let directory = base.exists().then(|| base.display().to_string());
-                processes.chain(directory).collect()
+                processes.chain(directory).chain(control_groups(base)).collect()
             }
             Self::Containers { cluster, volumes } => {
                 let mut left = engine(&["ps", "--quiet", "--all", "--filter", &format!("name={cluster}")]);
@@ -151,6 +151,15 @@ impl Left {
     }
 }
 
+/// Those of the cluster have the name of its directory.
+fn control_groups(base: &Path) -> Vec<String> {
+    let mut find = Command::new("find");
+    find.args(["/sys/fs/cgroup", "-type", "d", "-name"]).arg(base.file_name().unwrap());
+    // Groups of others that go while it looks, or no groups at all, make it fail.
+    let found = String::from_utf8(find.stderr(Stdio::null()).output().unwrap().stdout).unwrap();
+    found.lines().map(str::to_owned).collect()
+}
+
 fn engine(args: &[&str]) -> Vec<String> {
     let output =
         Command::new("docker").args(args).output().or_else(|_| Command::new("podman").args(args).output());
@@ -165,7 +174,12 @@ fn child() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let end = env::var(END).expect("the other tests say how to end");
     let cluster = runtime.block_on(async {
-        let cluster = Cluster::builder().replicas(1).start().await.unwrap();
+        let builder = Cluster::builder().replicas(1);
+        let cluster = match builder.clone().cpu_limit(0.5).start().await {
+            // Then there are no control groups to leave behind.
+            Err(Error::CpuLimit { .. }) => builder.start().await.unwrap(),
+            started => started.unwrap(),
+        };
         if end == "frozen" {
             cluster.primary().freeze().await.unwrap();
         }
