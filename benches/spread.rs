@@ -10,11 +10,17 @@ impl Spread {
         figures.sort_by(f64::total_cmp);
         Self(figures)
     }
+
+    /// The lowest, the median and the highest.
+    pub(crate) fn range(&self) -> [f64; 3] {
+        let Self(sorted) = self;
+        [sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]]
+    }
 }
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(sorted) = self;
-        write!(f, "{:.2} [{:.2}..{:.2}]", sorted[sorted.len() / 2], sorted[0], sorted[sorted.len() - 1])
+        let [lowest, median, highest] = self.range();
+        write!(f, "{median:.2} [{lowest:.2}..{highest:.2}]")
     }
 }

@@ -97,7 +97,8 @@ impl ClusterBuilder {
     /// # Errors
     ///
     /// [`Error::NothingToRun`] or [`Error::Unavailable`] when there is no PostgreSQL to be had; [`Error::Configuration`];
-    /// [`Error::CpuLimit`] when a limit was asked for that cannot be had here; [`Error::Start`] with the end of the server's log. Nothing is left behind then.
+    /// [`Error::CpuLimit`] when a limit was asked for that cannot be had here; [`Error::Start`] with the end of the server's log.
+    /// Nothing is left behind then.
     ///
     /// # Cancel safety
     ///

@@ -91,12 +91,9 @@ impl Groups {
         }
         enter(&group, postmaster)?;
         // What it forks is in its group from here on. It may have been quicker.
-        for process in
-            processes::of_server(postmaster).map_err(Error::io(format!("list the processes of {node}")))?
-        {
-            enter(&group, process)?;
-        }
-        Ok(())
+        let family = processes::of_server(postmaster);
+        let mut family = family.map_err(Error::io(format!("list the processes of {node}")))?.into_iter();
+        family.try_for_each(|process| enter(&group, process))
     }
 }
 
@@ -156,8 +153,8 @@ impl Place {
             let controllers = fs::read_to_string(group.join("cgroup.subtree_control")).unwrap_or_default();
             self.version == Version::V1 || controllers.split_whitespace().any(|one| one == "cpu")
         };
-        let above = self.group.ancestors().take_while(|group| group.starts_with(&self.root));
-        let parent = above.into_iter().find(hands_on).ok_or_else(|| Error::CpuLimit {
+        let mut above = self.group.ancestors().take_while(|group| group.starts_with(&self.root));
+        let parent = above.find(hands_on).ok_or_else(|| Error::CpuLimit {
             reason: format!(
                 "neither {} nor a group above it hands the controller `cpu` on to those below; \
                  `echo +cpu` into the `cgroup.subtree_control` of one of them",

@@ -65,9 +65,9 @@
 //!
 //! # What is left behind
 //!
-//! Nothing: no process, no directory, no container, whether the [`Cluster`] is dropped or leaked, and whether the process returns,
-//! panics, exits, is interrupted or is killed. A small shell process watches it through a pipe and cleans up when the pipe closes.
-//! It takes a moment after that. The cache stays.
+//! Nothing: no process, no directory, no control group, no container, whether the [`Cluster`] is dropped or leaked, and whether the
+//! process returns, panics, exits, is interrupted or is killed. A small shell process watches it through a pipe and cleans up when the
+//! pipe closes. It takes a moment after that. The cache stays.
 
 mod account;
 mod backend;
