@@ -92,17 +92,17 @@ async fn scaling() {
             started => clusters.push(started.expect("a cluster")),
         }
     }
-    let costs = Costs::calibrate(clusters[0].primary()).await;
-    println!(
-        "nodes of {CPU} of a processor each; a read takes {:.2} ms of CPU, a write {:.2} ms on the primary; {:.0} % are reads",
-        costs.read_ms,
-        costs.write_ms,
-        READS * 100.0
-    );
+    println!("nodes of {CPU} of a processor each; {:.0} % of the operations are reads", READS * 100.0);
+    let rows = rows_of_a_read(clusters[0].primary()).await;
     let mut variants = Vec::new();
     for cluster in &clusters {
-        fill(cluster, costs.rows).await;
-        variants.extend(Variant::of(cluster, &costs).await.into_iter().map(Arc::new));
+        fill(cluster, rows).await;
+        let (replicas, costs) = (cluster.replicas().len(), Costs::of(cluster).await);
+        let Costs { read, write, replay } = costs;
+        println!(
+            "  {replicas} replicas: a read takes {read:.2} ms of CPU, a write {write:.2} ms on the primary and {replay:.2} ms on a replica"
+        );
+        variants.extend(Variant::of(cluster, costs).await.into_iter().map(Arc::new));
     }
 
     let rate = capacity(&variants[ALONE]).await * LOAD;
@@ -124,52 +124,78 @@ async fn scaling() {
     }
 }
 
-/// What the operations take of a node.
+/// So many rows that a read goes through all of them in [`READ_CPU_MS`].
+async fn rows_of_a_read(primary: &Node) -> i32 {
+    const SAMPLE: i32 = 10_000;
+    make_tables(primary, SAMPLE).await;
+    let mut conn = connect(primary).await;
+    let [sample_ms] = cpu_ms(&mut conn, [&mut connect(primary).await], async |conn| read(conn).await).await;
+    (f64::from(SAMPLE) * READ_CPU_MS / sample_ms) as i32
+}
+
+/// What an operation takes of the CPU of a node, in milliseconds.
+#[derive(Clone, Copy)]
 struct Costs {
-    /// In the table that each read goes through.
-    rows: i32,
-    read_ms: f64,
-    write_ms: f64,
+    read: f64,
+    /// On the primary, with sending it to all replicas.
+    write: f64,
+    /// On each replica.
+    replay: f64,
 }
 
 impl Costs {
-    async fn calibrate(node: &Node) -> Self {
-        const SAMPLE: i32 = 10_000;
-        let mut conn = AsyncPgConnection::establish(&node.url()).await.expect("the node is up");
-        make_tables(node, SAMPLE).await;
-        let sample_ms = cpu_ms(&mut conn, async |conn| read(conn).await).await;
-        let rows = (f64::from(SAMPLE) * READ_CPU_MS / sample_ms) as i32;
-        make_tables(node, rows).await;
-        let read_ms = cpu_ms(&mut conn, async |conn| read(conn).await).await;
-        let write_ms = cpu_ms(&mut conn, async |conn| write(conn).await).await;
-        Self { rows, read_ms, write_ms }
+    async fn of(cluster: &Cluster) -> Self {
+        let primary = cluster.primary();
+        let replica = cluster.replicas().first().unwrap_or(primary);
+        let (mut conn, mut on_primary, mut on_replica) =
+            (connect(primary).await, connect(primary).await, connect(replica).await);
+        let [read] = cpu_ms(&mut conn, [&mut on_primary], async |conn| read(conn).await).await;
+        let accounts = [&mut on_primary, &mut on_replica];
+        let [write, replay] = cpu_ms(&mut conn, accounts, async |conn| write(conn).await).await;
+        Self { read, write, replay: if cluster.replicas().is_empty() { 0.0 } else { replay } }
     }
 
     /// The share of the reads with which the primary has as much to do as each of so many replicas.
     fn share_of_primary(&self, replicas: usize) -> f64 {
-        let writes = (1.0 - READS) * self.write_ms / (READS * self.read_ms);
+        let surplus = (1.0 - READS) * (self.write - self.replay) / (READS * self.read);
         let replicas = replicas as f64;
-        (1.0 - writes * replicas) / (replicas + 1.0)
+        ((1.0 - surplus * replicas) / (replicas + 1.0)).max(0.0)
     }
 }
 
-/// What one call takes of the CPU, as the kernel accounts it to the server process of the connection.
-async fn cpu_ms(conn: &mut AsyncPgConnection, call: impl AsyncFn(&mut AsyncPgConnection)) -> f64 {
-    const CALLS: u32 = 100;
-    let used_ms = async |conn: &mut AsyncPgConnection| {
-        let used = sql::<sql_types::Text>("split_part(pg_read_file('/proc/self/schedstat'), ' ', 1)");
-        let used_ns: String = diesel::select(used).get_result(conn).await.expect("Linux tells it");
-        used_ns.parse::<f64>().expect("it is a number") / 1e6
-    };
+async fn connect(node: &Node) -> AsyncPgConnection {
+    AsyncPgConnection::establish(&node.url()).await.expect("the node is up")
+}
+
+/// What one call takes of the CPU of each of these nodes, all server processes together, as the kernel accounts it.
+async fn cpu_ms<const N: usize>(
+    conn: &mut AsyncPgConnection,
+    mut accounts: [&mut AsyncPgConnection; N],
+    call: impl AsyncFn(&mut AsyncPgConnection),
+) -> [f64; N] {
+    const CALLS: u32 = 200;
     // Plans are made, and rows found to be visible to all, before it counts.
     for _ in 0..10 {
         call(conn).await;
     }
-    let before = used_ms(conn).await;
+    let mut used_ms = [0.0; N];
+    for (used_ms, account) in used_ms.iter_mut().zip(&mut accounts) {
+        *used_ms -= cpu_of_server_ms(account).await;
+    }
     for _ in 0..CALLS {
         call(conn).await;
     }
-    (used_ms(conn).await - before) / f64::from(CALLS)
+    for (used_ms, account) in used_ms.iter_mut().zip(&mut accounts) {
+        *used_ms += cpu_of_server_ms(account).await;
+    }
+    used_ms.map(|ms| ms / f64::from(CALLS))
+}
+
+/// But for the process that is asked, and for sessions that may be gone in a moment.
+async fn cpu_of_server_ms(conn: &mut AsyncPgConnection) -> f64 {
+    let used = "(SELECT sum(split_part(pg_read_file('/proc/' || pid || '/schedstat'), ' ', 1)::float8) / 1e6 \
+                FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name <> 'pg-cluster')";
+    diesel::select(sql::<sql_types::Double>(used)).get_result(conn).await.expect("Linux tells it")
 }
 
 async fn make_tables(primary: &Node, rows: i32) {
@@ -246,7 +272,7 @@ enum Done {
 
 impl Variant {
     /// Those of one cluster.
-    async fn of(cluster: &Cluster, costs: &Costs) -> Vec<Self> {
+    async fn of(cluster: &Cluster, costs: Costs) -> Vec<Self> {
         let replicas = cluster.replicas().len();
         let bare = Bare::of(cluster).await;
         if replicas == 0 {
@@ -381,15 +407,15 @@ impl Figures {
     }
 }
 
-/// What it can do, in operations a second.
+/// What it can do, in operations a second: the best of several, since at first connections are opened.
 async fn capacity(variant: &Arc<Variant>) -> f64 {
-    let mut rates = Vec::new();
-    for _ in 0..3 {
+    let mut best: f64 = 0.0;
+    for _ in 0..4 {
         let variant = Arc::clone(variant);
-        rates.push(load::closed(TASKS, CLOSED, move |number| Arc::clone(&variant).once(number)).await.1);
+        let (_, rate) = load::closed(TASKS, CLOSED, move |number| Arc::clone(&variant).once(number)).await;
+        best = best.max(rate);
     }
-    let [_, median, _] = Spread::of(rates).range();
-    median
+    best
 }
 
 async fn closed_round(variants: &[Arc<Variant>], round: usize) -> Vec<Figures> {
