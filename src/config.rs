@@ -51,6 +51,10 @@ pub struct Config {
     pub(crate) slow_start: Duration,
     pub(crate) zone: Option<Arc<str>>,
     pub(crate) min_zone_replicas: usize,
+    /// How many replicas to read from, if not from all.
+    pub(crate) read_subset: Option<usize>,
+    /// What the subset is drawn by, if that is said.
+    pub(crate) subset_seed: Option<u64>,
     pub(crate) fallback: Fallback,
     pub(crate) causal_wait: Duration,
     pub(crate) drain_timeout: Duration,

@@ -28,8 +28,9 @@ use crate::pool::PoolPolicy;
 use crate::replay::Replay;
 use crate::retry::Retries;
 use crate::status::Status;
-use crate::topology::{Latest, Listing, Node, Origin, Seen, Settings, Topology};
+use crate::topology::{Latest, Listing, Node, Origin, Seen, Settings, Subset, Topology};
 use crate::traffic::Traffic;
+use rand::RngExt;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -285,6 +286,8 @@ pub(crate) fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
         slow_start,
         zone,
         min_zone_replicas,
+        read_subset,
+        subset_seed,
         fallback,
         causal_wait,
         drain_timeout,
@@ -312,6 +315,8 @@ pub(crate) fn parts(config: Config) -> (Vec<NodeSpec>, Settings) {
         slow_start,
         zone,
         min_zone_replicas,
+        subset: read_subset
+            .map(|size| Subset { size, seed: subset_seed.unwrap_or_else(|| rand::rng().random()) }),
     };
     (std::iter::once(primary).chain(replicas).collect(), settings)
 }

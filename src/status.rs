@@ -33,9 +33,11 @@ pub struct NodeStatus {
     pub health: HealthState,
     /// Why its health is what it is.
     pub reason: Reason,
-    /// Whether reads go to it, other than for want of anybody else: its health allows it, its weight is not 0, and no nearer zone
-    /// has enough replicas.
+    /// Whether reads go to it, other than for want of anybody else: its health allows it, its weight is not 0, no nearer zone
+    /// has enough replicas, and it is not [spare](Self::spare).
     pub serves_reads: bool,
+    /// Whether it would serve reads, but is not of the [subset](crate::RouterBuilder::read_subset) that this router reads from.
+    pub spare: bool,
     /// Whether writes go to it.
     pub serves_writes: bool,
     /// Its share of reads relative to the others.
@@ -90,6 +92,7 @@ impl NodeStatus {
             health: view.health,
             reason: view.reason.clone(),
             serves_reads: near.find(node).is_some() || near.len() == 0 && far.find(node).is_some(),
+            spare: topology.spare().find(node).is_some(),
             serves_writes: primary.is_some(),
             weight: listing.weight,
             zone: listing.zone.as_deref().map(str::to_owned),

@@ -14,10 +14,12 @@ use tokio::time::Instant;
 
 mod serving;
 mod settings;
+mod subset;
 
 pub(crate) use serving::Serving;
 pub use settings::Fallback;
 pub(crate) use settings::Settings;
+pub(crate) use subset::Subset;
 
 /// One node and its connections for reading.
 #[derive(Debug)]
@@ -130,6 +132,7 @@ pub(crate) struct Topology {
     pub(crate) history: Option<History>,
     near: Serving,
     far: Serving,
+    spare: Serving,
     has_replicas: bool,
     fallback: Option<Arc<Node>>,
 }
@@ -210,16 +213,22 @@ impl Topology {
     ) -> Self {
         let is_near = |seen: &&Seen| settings.zone.is_none() || seen.listing.zone == settings.zone;
         let serves = |seen: &&Seen| seen.view.serves == Service::Yes && seen.listing.weight > 0;
-        let serving = |which: &dyn Fn(&&Seen) -> bool| {
-            Serving::new(nodes.iter().filter(serves).filter(which), settings.slow_start, now)
-        };
-        let mut near = serving(&is_near);
-        let mut far = serving(&|seen| !is_near(seen));
+        let serving: Vec<_> = nodes.iter().filter(serves).collect();
+        let (mut near, mut far): (Vec<_>, Vec<_>) = serving.iter().copied().partition(is_near);
         if near.len() < settings.min_zone_replicas {
-            (near, far) = (serving(&|_| true), serving(&|_| false));
+            (near, far) = (serving, vec![]);
         }
+        let mut spare = vec![];
+        if let Some(subset) = settings.subset {
+            let (first, others) = subset.split(near, |seen| &seen.node.name);
+            (far, spare) = subset.less(first.len()).split(far, |seen| &seen.node.name);
+            (near, spare) = (first, [others, spare].concat());
+        }
+        let serving = |tier: Vec<_>| Serving::new(tier.into_iter(), settings.slow_start, now);
+        let [near, far, spare] = [near, far, spare].map(serving);
         let has_replicas = nodes.iter().any(|seen| seen.view.role == Role::Replica);
-        let topology = Self { nodes, settings, primary, history, near, far, has_replicas, fallback: None };
+        let topology =
+            Self { nodes, settings, primary, history, near, far, spare, has_replicas, fallback: None };
         Self { fallback: topology.last_resort().cloned(), ..topology }
     }
 
@@ -248,6 +257,11 @@ impl Topology {
     /// The replicas to read from when all of those have failed.
     pub(crate) fn far(&self) -> &Serving {
         &self.far
+    }
+
+    /// The replicas outside the subset that this router reads from: they stand in where all of it has failed.
+    pub(crate) fn spare(&self) -> &Serving {
+        &self.spare
     }
 
     /// The node for reads that no replica can serve, as the policy has it.
@@ -280,12 +294,12 @@ impl Topology {
 
     /// How many replicas may serve a read.
     pub(crate) fn serving(&self) -> usize {
-        self.near.len() + self.far.len()
+        self.near.len() + self.far.len() + self.spare.len()
     }
 
     /// The node, if it may serve a read.
     pub(crate) fn serving_node(&self, node: &Node) -> Option<&Arc<Node>> {
-        self.near.find(node).or_else(|| self.far.find(node))
+        [&self.near, &self.far, &self.spare].into_iter().find_map(|tier| tier.find(node))
     }
 
     /// The node and what is known of it.

@@ -56,6 +56,8 @@ pub struct RouterBuilder {
     pub(super) slow_start: Duration,
     pub(super) zone: Option<String>,
     pub(super) min_zone_replicas: usize,
+    pub(super) read_subset: Option<usize>,
+    pub(super) read_subset_key: Option<String>,
     pub(super) lag_threshold: Duration,
     pub(super) lag_recovery: Option<Duration>,
     pub(super) lag_threshold_bytes: Option<u64>,
@@ -97,6 +99,8 @@ impl Default for RouterBuilder {
             slow_start: Duration::from_secs(10),
             zone: None,
             min_zone_replicas: 1,
+            read_subset: None,
+            read_subset_key: None,
             lag_threshold,
             lag_recovery: None,
             lag_threshold_bytes: None,
@@ -265,6 +269,24 @@ impl RouterBuilder {
     /// from being overrun; fewer keep reads near for longer. At least 1. Default: 1.
     pub fn min_zone_replicas(mut self, replicas: usize) -> Self {
         self.min_zone_replicas = replicas;
+        self
+    }
+
+    /// This router reads from so many replicas alone, a subset of its own of those that serve, of its [zone](Self::zone) as far as there
+    /// are enough: for many processes and many replicas, where a pool of each process on each replica is more connections than there
+    /// can be. When one of the subset leaves, the next in the router's order takes its place at once. All nodes are watched all the same.
+    ///
+    /// Fewer save more connections; more spread the load evenly, for which each replica should have some hundred readers: processes times
+    /// this number, by the number of replicas. At least 1. Default: all replicas.
+    pub fn read_subset(mut self, replicas: usize) -> Self {
+        self.read_subset = Some(replicas);
+        self
+    }
+
+    /// What the [subset](Self::read_subset) is drawn by, other for each process, as the name of a pod is: a process that starts again under the same key has
+    /// the same subset again, as far as the replicas are the same. Default: drawn at random for each router.
+    pub fn read_subset_key(mut self, key: impl Into<String>) -> Self {
+        self.read_subset_key = Some(key.into());
         self
     }
 

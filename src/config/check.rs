@@ -10,6 +10,7 @@ use crate::{
     health::{Ejection, HealthPolicy, LagBytes},
     lsn::WalBytes,
     rollout::is_name,
+    topology::Subset,
 };
 use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
@@ -37,6 +38,8 @@ impl RouterBuilder {
             slow_start,
             zone,
             min_zone_replicas,
+            read_subset,
+            read_subset_key,
             lag_threshold,
             lag_recovery,
             lag_threshold_bytes,
@@ -97,6 +100,13 @@ impl RouterBuilder {
         if min_zone_replicas == 0 {
             faults.add(Key::MinZoneReplicas, "is 0", "1 replica or more");
         }
+        if read_subset == Some(0) {
+            faults.add(Key::ReadSubset, "is 0", "1 replica or more, or none given at all to read from all");
+        }
+        let subset_key = read_subset_key.as_deref().map(str::trim);
+        if subset_key == Some("") {
+            faults.add(Key::SubsetSeed, "is empty", "what tells this process from others");
+        }
 
         check_ejection(&ejection, &mut faults);
         let health = HealthPolicy {
@@ -144,6 +154,8 @@ impl RouterBuilder {
             slow_start,
             zone,
             min_zone_replicas,
+            read_subset,
+            subset_seed: subset_key.map(Subset::seed),
             fallback,
             causal_wait,
             drain_timeout,
@@ -332,6 +344,7 @@ mod tests {
         assert_eq!((config.slow_start, config.drain_timeout), (ms(10_000), ms(30_000)));
         assert_eq!(config.causal_wait, ms(100));
         assert_eq!((config.zone, config.min_zone_replicas), (None, 1));
+        assert_eq!((config.read_subset, config.subset_seed), (None, None));
         assert!(config.discovery.is_empty());
         assert_eq!(config.discovery_interval, ms(30_000));
         let HealthPolicy { lag_hard_limit, lag_bytes, unverified_lag, min_replicas, ejection, .. } =
@@ -487,6 +500,8 @@ mod tests {
             .probe_backoff(ms(15))
             .zone(" here ")
             .min_zone_replicas(4)
+            .read_subset(5)
+            .read_subset_key(" chat-7 ")
             .discover(vec![NodeConfig::new("postgres://app@found/chat")])
             .discover(vec![])
             .discovery_interval(ms(100))
@@ -497,6 +512,7 @@ mod tests {
         let zones: Vec<_> = config.replicas.iter().map(|node| node.zone.as_deref()).collect();
         assert_eq!((zones, config.zone.as_deref()), (vec![Some("here"), None], Some("here")));
         assert_eq!(config.min_zone_replicas, 4);
+        assert_eq!((config.read_subset, config.subset_seed), (Some(5), Some(Subset::seed("chat-7"))));
         assert_eq!(config.retry_budget, RetryBudget::none());
         assert_eq!((config.discovery.len(), config.discovery_interval), (2, ms(100)));
         let HealthPolicy { lag_hard_limit, unverified_lag, min_replicas, ref ejection, .. } = config.health;
@@ -594,6 +610,8 @@ mod tests {
             .drain_timeout(Duration::MAX)
             .zone("postgres://app:hunter2@h/chat")
             .min_zone_replicas(0)
+            .read_subset(0)
+            .read_subset_key(" ")
             .discovery_interval(ms(99))
             .config()
             .expect_err("nothing is right");
@@ -617,6 +635,8 @@ mod tests {
                 "slow_start",
                 "zone",
                 "min_zone_replicas",
+                "read_subset",
+                "read_subset_key",
                 "ejection.min_samples",
                 "lag_threshold_bytes",
                 "lag_threshold",

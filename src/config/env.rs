@@ -178,7 +178,7 @@ mod tests {
         lsn::WalBytes,
         retry::RetryBudget,
         rollout::Rollout,
-        topology::Fallback,
+        topology::{Fallback, Subset},
     };
     use proptest::prelude::*;
     use std::{os::unix::ffi::OsStringExt, time::Duration};
@@ -245,6 +245,8 @@ mod tests {
             ("DB_DRAIN_TIMEOUT_MS", "0"),
             ("DB_ZONE", " eu-west-1a "),
             ("DB_MIN_ZONE_REPLICAS", "4"),
+            ("DB_READ_SUBSET", "5"),
+            ("DB_READ_SUBSET_KEY", " chat-7 "),
         ])
         .expect("valid");
         let ms = Duration::from_millis;
@@ -266,6 +268,7 @@ mod tests {
         assert_eq!((config.slow_start, config.drain_timeout), (Duration::ZERO, Duration::ZERO));
         assert_eq!(config.causal_wait, ms(16));
         assert_eq!((config.zone.as_deref(), config.min_zone_replicas), (Some("eu-west-1a"), 4));
+        assert_eq!((config.read_subset, config.subset_seed), (Some(5), Some(Subset::seed("chat-7"))));
         assert_eq!((config.discovery.len(), config.discovery_interval), (1, ms(116)));
         assert!(matches!(config.load_balancing, LoadBalancing::LeastConnections));
         assert_eq!((config.fallback, config.pool_size), (Fallback::Fail, 3));

@@ -127,6 +127,8 @@ pub(super) enum Key {
     ProbeBackoff,
     Zone,
     MinZoneReplicas,
+    ReadSubset,
+    SubsetSeed,
 }
 
 /// What of a node a fault is about.
@@ -189,6 +191,8 @@ impl Key {
             Self::ProbeBackoff => "probe_backoff",
             Self::Zone => "zone",
             Self::MinZoneReplicas => "min_zone_replicas",
+            Self::ReadSubset => "read_subset",
+            Self::SubsetSeed => "read_subset_key",
         };
         setter.to_owned()
     }

@@ -73,7 +73,7 @@ impl Setting {
 }
 
 /// In the order of the documentation.
-pub(super) const SETTINGS: [Setting; 40] = [
+pub(super) const SETTINGS: [Setting; 42] = [
     Setting {
         name: "replica_dns",
         variable: "READ_REPLICA_DNS",
@@ -266,6 +266,23 @@ pub(super) const SETTINGS: [Setting; 40] = [
         key: Key::MinZoneReplicas,
         set: Set::Text(|builder, text| {
             number(text, "replicas").map(|least| builder.min_zone_replicas = least)
+        }),
+    },
+    Setting {
+        name: "read_subset",
+        variable: "READ_SUBSET",
+        key: Key::ReadSubset,
+        set: Set::Text(|builder, text| {
+            number(text, "replicas").map(|replicas| builder.read_subset = Some(replicas))
+        }),
+    },
+    Setting {
+        name: "read_subset_key",
+        variable: "READ_SUBSET_KEY",
+        key: Key::SubsetSeed,
+        set: Set::Text(|builder, key| {
+            builder.read_subset_key = Some(key.to_owned());
+            Ok(())
         }),
     },
     Setting {

@@ -34,6 +34,7 @@ pub(super) async fn facts(config: &Config, prefix: &str) -> Facts {
     let service = Service {
         prefix: prefix.to_owned(),
         replicas_enabled: config.read_replicas_enabled,
+        read_subset: config.read_subset,
         discovers: !config.discovery.is_empty(),
         lag_threshold: config.health.lag_threshold,
     };

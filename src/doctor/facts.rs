@@ -22,6 +22,8 @@ pub(super) struct Service {
     /// Of the variables' names.
     pub(super) prefix: String,
     pub(super) replicas_enabled: bool,
+    /// How many replicas a process reads from, if not from all.
+    pub(super) read_subset: Option<usize>,
     pub(super) discovers: bool,
     pub(super) lag_threshold: Duration,
 }
@@ -272,6 +274,7 @@ pub(super) mod fixture {
             service: Service {
                 prefix: "DB_".into(),
                 replicas_enabled: true,
+                read_subset: None,
                 discovers: false,
                 lag_threshold: Duration::from_secs(1),
             },

@@ -72,7 +72,12 @@ impl Router {
     /// Once it has been polled, the configuration may be in place although the call was dropped.
     pub async fn reload(&self, config: Config) -> Result<(), Error> {
         let rollout = InForce::of(&config);
-        let (nodes, settings) = parts(config);
+        let keyless = config.subset_seed.is_none();
+        let (nodes, mut settings) = parts(config);
+        let present = self.shared.topology.load().settings.subset;
+        if let (Some(subset), Some(present)) = (&mut settings.subset, present.filter(|_| keyless)) {
+            subset.seed = present.seed;
+        }
         let settings = Arc::new(settings);
         self.tell(|reply| Command::Reload { nodes, settings, reply }).await?;
         self.shared.rollout.set(rollout);

@@ -104,7 +104,7 @@ impl Shared {
         // What is left is shared with the nodes that may still have to be tried.
         let mut attempts = topology.serving() + usize::from(fallback.is_some());
         let mut failed = None;
-        for tier in [topology.near(), topology.far()] {
+        for tier in [topology.near(), topology.far(), topology.spare()] {
             let mut serving = match avoid {
                 Some(avoid) => Cow::Owned(tier.without(avoid)),
                 None => Cow::Borrowed(tier),

@@ -222,6 +222,7 @@ mod tests {
             health: HealthState::Healthy,
             reason: Reason::Writable,
             serves_reads: true,
+            spare: false,
             serves_writes: role == Role::Primary,
             weight: 1,
             zone: None,

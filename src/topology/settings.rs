@@ -1,5 +1,6 @@
 //! How the nodes are used and watched.
 
+use super::Subset;
 use crate::alerts::AlertPolicy;
 use crate::balance::Strategy;
 use crate::health::HealthPolicy;
@@ -33,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) zone: Option<Arc<str>>,
     /// The own zone alone serves while at least so many of its replicas do.
     pub(crate) min_zone_replicas: usize,
+    /// Of many replicas only some are read from.
+    pub(crate) subset: Option<Subset>,
 }
 
 /// What becomes of a read when no replica may serve it.

@@ -274,7 +274,7 @@ async fn nodes_that_come_go_and_change_do_so_on_the_page() {
 fn node(name: &str, health: &str) -> Value {
     json!({
         "name": name, "role": "replica", "health": health, "reason": "for some reason", "serves_reads": health == "healthy",
-        "serves_writes": false, "lag_ms": 3, "lag_bytes": 0, "timeline": 1, "version": "15.18", "replay_paused": false,
+        "serves_writes": false, "spare": false, "lag_ms": 3, "lag_bytes": 0, "timeline": 1, "version": "15.18", "replay_paused": false,
         "receiver": "streaming", "limitations": [], "weight": 1, "zone": null, "in_flight": 0, "reads": 0, "writes": 0, "answered": 0, "failed": 0,
     })
 }

@@ -65,12 +65,12 @@ async fn status_tells_of_every_node() {
     let version = version.expect("the server answers").expect("a version");
     for node in &before {
         let keys: BTreeSet<_> = node.as_object().expect("an object").keys().map(String::as_str).collect();
-        let wanted = "name role health reason serves_reads serves_writes lag_ms lag_bytes timeline version \
+        let wanted = "name role health reason serves_reads serves_writes spare lag_ms lag_bytes timeline version \
                       replay_paused receiver limitations weight zone in_flight reads writes answered failed";
         assert_eq!(keys, wanted.split_whitespace().collect::<BTreeSet<_>>());
         assert!(node["reason"].is_string(), "{node}");
         assert_eq!(node["version"], version, "{node}");
-        let common = json!({ "health": "healthy", "timeline": 1, "weight": 1, "zone": null, "in_flight": 0, "failed": 0 });
+        let common = json!({ "health": "healthy", "spare": false, "timeline": 1, "weight": 1, "zone": null, "in_flight": 0, "failed": 0 });
         assert_has(node, &common);
     }
     let writes_only = json!({

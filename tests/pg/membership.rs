@@ -192,6 +192,82 @@ async fn a_router_prefers_its_own_zone_while_enough_replicas_are_there() {
     assert_eq!(served, BTreeMap::from([(names[1].clone(), 20), (names[2].clone(), 20)]));
 }
 
+#[tokio::test]
+async fn a_router_reads_from_a_subset_and_another_replica_stands_in_for_one_that_is_lost() {
+    let cluster = support::cluster(4).await;
+    let builder =
+        support::builder(&cluster).read_subset(2).read_subset_key("chat-0").slow_start(Duration::ZERO);
+    let router = ready(builder.clone()).await;
+    let names = |served: &BTreeMap<String, usize>| served.keys().cloned().collect::<Vec<_>>();
+    let served = shares(&router, 40).await;
+    let subset = names(&served);
+    assert!(subset.len() == 2 && served.values().all(|reads| *reads == 20), "{served:?}");
+    for replica in cluster.replicas() {
+        let seen = status(&router, replica.name());
+        let is_in = subset.contains(&seen.name);
+        assert_eq!((seen.health, seen.serves_reads, seen.spare), (HealthState::Healthy, is_in, !is_in));
+    }
+    let connections =
+        "SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'diesel-replicas'";
+    for spare in cluster.replicas().iter().filter(|replica| !subset.contains(&replica.name().to_owned())) {
+        assert_eq!(spare.sql(connections).await.unwrap().as_deref(), Some("0"), "of its pools");
+    }
+    // Another process of the same key.
+    let single = ready(builder.read_subset(1)).await;
+    let [first] = &names(&shares(&single, 10).await)[..] else { panic!("reads go to more than one") };
+    assert!(subset.contains(first));
+
+    let lost = cluster.replicas().iter().find(|replica| replica.name() == first).unwrap();
+    let other = subset.iter().find(|name| *name != first).unwrap();
+    lost.kill().await.unwrap();
+    // No read goes to the primary, not even before the monitor has noticed.
+    for router in [&single, &router].into_iter().cycle().take(20) {
+        let read = router.with_read(async |conn| {
+            notes::table.count().get_result::<i64>(conn).await?;
+            QueryResult::Ok(conn.node().to_owned())
+        });
+        let served_by = read.await.unwrap();
+        assert!(served_by != "primary" && served_by != *first, "{served_by}");
+    }
+    until_health(&router, lost.name(), HealthState::Unreachable).await;
+    let served = shares(&router, 40).await;
+    assert_eq!(served[other], 20, "it has no more to do than before: {served:?}");
+    assert!(served.len() == 2 && !served.contains_key("primary"), "{served:?}");
+
+    lost.start().await.unwrap();
+    until_health(&router, lost.name(), HealthState::Healthy).await;
+    until("it has its place again", || status(&router, lost.name()).serves_reads).await;
+    assert_eq!(router.status().nodes.iter().filter(|node| node.spare).count(), 2);
+}
+
+#[tokio::test]
+async fn a_subset_that_was_drawn_stays_through_other_configurations() {
+    let cluster = support::cluster(4).await;
+    let builder = support::builder(&cluster).read_subset(2);
+    let router = ready(builder.clone()).await;
+    let subset = || {
+        let nodes = router.status().nodes.into_iter();
+        nodes.filter(|node| node.serves_reads).map(|node| node.name).collect::<Vec<_>>()
+    };
+    let drawn = subset();
+    assert_eq!(drawn.len(), 2);
+    for pool_size in 1..10 {
+        router.reload(builder.clone().pool_size(pool_size).config().unwrap()).await.unwrap();
+        assert_eq!(subset(), drawn);
+    }
+}
+
+#[tokio::test]
+async fn a_promoted_replica_outside_the_subset_takes_the_writes() {
+    let cluster = support::cluster(3).await;
+    let router = ready(support::builder(&cluster).read_subset(1)).await;
+    let spare = cluster.replicas().iter().find(|replica| status(&router, replica.name()).spare).unwrap();
+    cluster.primary().kill().await.unwrap();
+    spare.promote().await.unwrap();
+    until("writes go to it", || status(&router, spare.name()).serves_writes).await;
+    assert_eq!(router.write().await.unwrap().node(), spare.name());
+}
+
 /// A router whose every node has been probed.
 async fn probed(builder: RouterBuilder) -> Router {
     let router = builder.build().await.unwrap();

@@ -10,6 +10,7 @@
 //! | `health` | `unproven`, `healthy`, `lagging`, `unreachable`, `ejected`, `draining` or `refused` |
 //! | `reason` | why its health is that, one line of text |
 //! | `serves_reads`, `serves_writes` | whether reads go to it, other than for want of anybody else, and whether writes do |
+//! | `spare` | whether it would serve reads, but is not of the subset that this process reads from |
 //! | `lag_ms`, `lag_bytes` | how far it is behind, at most |
 //! | `timeline` | the timeline that it is on: a promotion begins a new one |
 //! | `version` | of PostgreSQL: `15.18` |
@@ -66,6 +67,7 @@ struct Node {
     reason: String,
     serves_reads: bool,
     serves_writes: bool,
+    spare: bool,
     lag_ms: Option<u64>,
     lag_bytes: Option<u64>,
     timeline: Option<u32>,
@@ -110,6 +112,7 @@ impl From<NodeStatus> for Node {
             reason: node.reason.to_string(),
             serves_reads: node.serves_reads,
             serves_writes: node.serves_writes,
+            spare: node.spare,
             lag_ms: node.lag.and_then(|lag| lag.time()).map(whole_ms),
             lag_bytes: node.lag.and_then(|lag| lag.bytes()).map(WalBytes::get),
             timeline: node.timeline,

@@ -158,6 +158,7 @@ class Card {
 function roleOf(node) {
   const serves = ["reads", "writes"].filter((what) => node[`serves_${what}`]).join(" and ");
   const parts = [node.role, `serves ${serves || "nothing"}`];
+  if (node.spare) parts.push("spare");
   if (node.zone) parts.push(`zone ${node.zone}`);
   if (node.weight !== 1) parts.push(`weight ${node.weight}`);
   return parts.join(" · ");

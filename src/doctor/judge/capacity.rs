@@ -18,7 +18,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
             let processes = room.connections / need.connections;
             match scarce(facts, node, &room, &need, processes) {
                 Some(finding) => findings.push(finding),
-                None => enough.push(format!("{processes} on {}", node.name)),
+                None => enough.push(format!("{} on {}", many(facts, server, &room, &need), node.name)),
             }
         }
         findings.extend(crowded(node, server));
@@ -26,7 +26,11 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     if !enough.is_empty() {
         let enough: Vec<_> = enough.iter().map(String::as_str).collect();
         let found = "so many service processes can have all the connections that their pools may open";
-        findings.push(Finding::ok(Check::Connections, format!("{found}: {}", list(&enough))));
+        let subset = match subset(facts) {
+            Some((size, replicas)) => format!(", where each reads from {size} of {replicas} replicas"),
+            None => String::new(),
+        };
+        findings.push(Finding::ok(Check::Connections, format!("{found}: {}{subset}", list(&enough))));
     }
     findings
 }
@@ -69,6 +73,24 @@ impl Need {
             _ => 1,
         };
         Self { connections: pools * u64::from(node.pool_size) + BESIDE_POOLS, pools }
+    }
+}
+
+/// From how many of how many replicas a process reads, if not from all.
+fn subset(facts: &Facts) -> Option<(u64, u64)> {
+    let replicas = facts.servers().filter(|(_, server)| server.role() == Role::Replica).count();
+    let size = facts.service.read_subset.filter(|size| *size < replicas && facts.service.replicas_enabled)?;
+    Some((size as u64, replicas as u64))
+}
+
+/// For how many processes there is room, of which not all read from a replica.
+fn many(facts: &Facts, server: &Server, room: &Room, need: &Need) -> u64 {
+    match subset(facts).filter(|_| server.role() == Role::Replica) {
+        Some((size, replicas)) => {
+            let pools = need.connections - BESIDE_POOLS;
+            room.connections * replicas / (pools * size + BESIDE_POOLS * replicas)
+        }
+        None => room.connections / need.connections,
     }
 }
 
@@ -136,6 +158,22 @@ mod tests {
         let mut facts = with_pools(45, 10);
         facts.service.replicas_enabled = false;
         assert!(bad(&facts).is_empty());
+    }
+
+    #[test]
+    fn of_those_that_read_from_a_subset_more_have_room() {
+        let told = |facts: &Facts| {
+            let findings = super::judge(facts);
+            let told = findings.iter().find(|finding| finding.severity == Severity::Ok);
+            told.map(|finding| finding.found.clone()).expect("all is well")
+        };
+        let mut facts = with_pools(10, 10);
+        assert!(told(&facts).ends_with(": 4 on a, 7 on b and 7 on c"), "{}", told(&facts));
+        facts.service.read_subset = Some(1);
+        let subset = ": 4 on a, 12 on b and 12 on c, where each reads from 1 of 2 replicas";
+        assert!(told(&facts).ends_with(subset), "{}", told(&facts));
+        facts.service.read_subset = Some(2);
+        assert!(told(&facts).ends_with(": 4 on a, 7 on b and 7 on c"), "{}", told(&facts));
     }
 
     #[test]
