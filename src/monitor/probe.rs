@@ -82,11 +82,11 @@ impl Prober {
             self.next = JoinSet::new();
         }
         if session.answers().is_multiple_of(RENEWAL) && self.next.is_empty() {
-            let (endpoint, access, columns) =
-                (self.endpoint.clone(), session.access(), session.columns().clone());
+            let (endpoint, access, learned) =
+                (self.endpoint.clone(), session.access(), session.learned().clone());
             self.next.spawn(async move {
                 let asking = async {
-                    let mut session = Session::asking(&endpoint, access, columns).await?;
+                    let mut session = Session::knowing(&endpoint, access, learned).await?;
                     Ok((session.ask().await?, session))
                 };
                 timeout(limit, asking)

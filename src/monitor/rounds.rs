@@ -31,6 +31,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 /// How long the others are kept waiting for the primary's answer, which makes their lag's bound tight.
 const PRIMARY_FIRST: Duration = Duration::from_millis(50);
 
+/// How long what a probe has shown waits to be published together with what others show, when nothing follows from it. A topology
+/// is made of all nodes: to make one for each answer is work that grows with the square of their number.
+const TOGETHER: Duration = Duration::from_millis(5);
+
 pub(super) struct Rounds {
     topology: Arc<Latest>,
     alarm: Arc<Notify>,
@@ -51,6 +55,8 @@ pub(super) struct Rounds {
     next: Instant,
     /// When this round's other probes start at the latest.
     others: Option<Instant>,
+    /// When what has been learned is published at the latest.
+    unpublished: Option<Instant>,
 }
 
 struct Watched {
@@ -100,6 +106,7 @@ impl Rounds {
             running: FuturesUnordered::new(),
             next: Instant::now(),
             others: None,
+            unpublished: None,
         };
         for seen in latest.nodes() {
             this.watch(Arc::clone(&seen.node), seen.listing.clone());
@@ -114,7 +121,7 @@ impl Rounds {
     pub(super) async fn run(mut self) {
         let alarm = Arc::clone(&self.alarm);
         loop {
-            let others = self.others;
+            let (others, unpublished) = (self.others, self.unpublished);
             let alone = self.watched.iter().filter_map(|watched| watched.backoff.due()).min();
             tokio::select! {
                 Some(done) = self.running.next() => match done {
@@ -124,6 +131,7 @@ impl Rounds {
                 Some(command) = self.inbox.commands.recv() => self.apply(command),
                 () = alarm.notified() => self.look_at_suspects(),
                 () = sleep_until(alone.unwrap_or(self.next)), if alone.is_some() => self.probe_alone(),
+                () = sleep_until(unpublished.unwrap_or(self.next)), if unpublished.is_some() => self.publish(),
                 () = sleep_until(others.unwrap_or(self.next)), if others.is_some() => self.probe_others(),
                 () = sleep_until(self.next) => self.start_round(),
             }
@@ -222,7 +230,11 @@ impl Rounds {
         if self.first() == Some(id) && self.others.is_some() {
             self.probe_others();
         }
-        self.publish_resized();
+        if self.changes.is_empty() {
+            self.unpublished.get_or_insert(now + TOGETHER);
+        } else {
+            self.publish_resized();
+        }
     }
 
     /// Nodes that have failed somebody are probed at once, and judged by what they did.
@@ -245,6 +257,7 @@ impl Rounds {
 
     /// Publishes what is so now, and tells of what has changed.
     fn publish(&mut self) {
+        self.unpublished = None;
         for change in mem::take(&mut self.changes) {
             self.welcome(&change);
             self.tell(report::event(change, |id| self.describe(id)));

@@ -28,17 +28,20 @@ impl Node {
             Self::Replica(_) => stage.replayed(),
         };
         let replay = if stage.paused().is_some() { "paused" } else { "not paused" };
-        format!("SET diesel_replicas.lsn TO '{lsn}'; SET diesel_replicas.replay TO '{replay}'")
+        let behind_ms = stage.behind_ms();
+        format!(
+            "SET diesel_replicas.lsn TO '{lsn}'; SET diesel_replicas.replay TO '{replay}'; \
+             SET diesel_replicas.behind_ms TO '{behind_ms}'"
+        )
     }
 
     /// The monitor's question, as this node answers it, and with what only a test can know.
-    pub(super) fn probe(self, sql: &str, stage: &Stage) -> String {
-        let behind = format!(", '{}' AS behind_ms FROM pg_catalog.pg_is_in_recovery()", stage.behind_ms());
+    pub(super) fn probe(self, sql: &str) -> String {
+        let behind = "nullif(pg_catalog.current_setting('diesel_replicas.behind_ms'), '0') AS behind_ms";
+        let from = " FROM pg_catalog.pg_is_in_recovery()";
         let sql = match self {
-            Self::Replica(_) if stage.behind_ms() > 0 => {
-                sql.replace(" FROM pg_catalog.pg_is_in_recovery()", &behind)
-            }
-            _ => sql.to_owned(),
+            Self::Replica(_) => Cow::Owned(sql.replace(from, &format!(", {behind}{from}"))),
+            Self::Primary => Cow::Borrowed(sql),
         };
         self.questions(&sql).into_owned()
     }

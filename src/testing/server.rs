@@ -137,7 +137,7 @@ async fn greet(
 async fn answer(mut client: Client, node: Node, stage: &Stage) {
     while let Some(unit) = client.next().await {
         let frames = match unit {
-            Unit::Simple(sql) => vec![Frame::query(&node.probe(&sql, stage))],
+            Unit::Simple(sql) => vec![Frame::query(&node.probe(&sql))],
             Unit::Extended(mut frames) => {
                 for frame in frames.iter_mut().filter(|frame| frame.kind == b'P') {
                     let mut reader = frame.reader();

@@ -97,12 +97,33 @@ const AURORA: &Optional = &optional(
 /// The columns that are asked for.
 pub(crate) type Columns = Vec<&'static Optional>;
 
+/// What the question is called on the server once it is kept there: to parse and plan it anew takes twice as long as all the rest.
+///
+/// By a command, for a pooler that hands its clients around among connections must not take it for one of theirs.
+const KEPT: &str = "diesel_replicas_probe";
+
+/// What a session has learned of its server.
+#[derive(Debug, Clone)]
+pub(super) struct Learned {
+    columns: Columns,
+    /// Nothing has shown that the server, or what stands before it, does not keep a question.
+    keeps: bool,
+}
+
+impl Learned {
+    fn nothing() -> Self {
+        Self { columns: OPTIONAL.iter().collect(), keeps: true }
+    }
+}
+
 /// An open connection, which knows what its server declines to tell.
 #[derive(Debug)]
 pub(crate) struct Session {
     client: Client,
     access: Access,
-    columns: Columns,
+    learned: Learned,
+    /// The question is kept on the server.
+    is_kept: bool,
     /// How often it has been answered.
     answers: u32,
     /// Why it is not encrypted, where that was preferred.
@@ -119,33 +140,33 @@ struct Answer {
 
 impl Session {
     pub(super) async fn open(endpoint: &Endpoint, access: Access) -> Result<Self, ProbeFailure> {
-        Self::asking(endpoint, access, OPTIONAL.iter().collect()).await
+        Self::knowing(endpoint, access, Learned::nothing()).await
     }
 
     /// With what an earlier session to the same address has learned.
-    pub(super) async fn asking(
+    pub(super) async fn knowing(
         endpoint: &Endpoint,
         access: Access,
-        columns: Columns,
+        learned: Learned,
     ) -> Result<Self, ProbeFailure> {
         let dialed = endpoint.connect_raw(access).await.map_err(refusal)?;
-        Ok(Self::over(dialed, access, columns))
+        Ok(Self::over(dialed, access, learned))
     }
 
     /// On a connection that was made for this access, and asks for all that there is.
     #[cfg(feature = "cli")]
     pub(crate) fn on(dialed: Dialed<Channel<Socket>>, access: Access) -> Self {
-        Self::over(dialed, access, OPTIONAL.iter().collect())
+        Self::over(dialed, access, Learned::nothing())
     }
 
-    fn over(dialed: Dialed<Channel<Socket>>, access: Access, columns: Columns) -> Self {
+    fn over(dialed: Dialed<Channel<Socket>>, access: Access, learned: Learned) -> Self {
         let Dialed { client, connection, plain, .. } = dialed;
         let mut driver = JoinSet::new();
         // What goes wrong on the connection shows in the client's answers.
         driver.spawn(async move {
             let _ = connection.await;
         });
-        Self { client, access, columns, answers: 0, plain, _connection: driver }
+        Self { client, access, learned, is_kept: false, answers: 0, plain, _connection: driver }
     }
 
     /// For questions of others.
@@ -154,9 +175,8 @@ impl Session {
         &self.client
     }
 
-    /// Those that the server tells, as far as is known.
-    pub(super) fn columns(&self) -> &Columns {
-        &self.columns
+    pub(super) fn learned(&self) -> &Learned {
+        &self.learned
     }
 
     pub(crate) fn access(&self) -> Access {
@@ -172,14 +192,17 @@ impl Session {
     ///
     /// An error may also pass: a standby that is promoted just then has no state of its replay to tell any more.
     pub(crate) async fn ask(&mut self) -> Result<Observation, ProbeFailure> {
-        let answer = match self.query().await {
-            Err(error) if error.as_db_error().is_some() => {
-                self.leave_out_what_is_refused().await;
-                self.look_for_aurora().await;
-                self.query().await
-            }
-            answer => answer,
-        };
+        let keeps = self.answers > 0 && self.learned.keeps;
+        let mut answer = if keeps { self.query_kept().await } else { self.query().await };
+        if keeps && is_of_the_server(&answer) {
+            (self.learned.keeps, self.is_kept) = (false, false);
+            answer = self.query().await;
+        }
+        if is_of_the_server(&answer) {
+            self.leave_out_what_is_refused().await;
+            self.look_for_aurora().await;
+            answer = self.query().await;
+        }
         let Answer { messages, asked_at, answered_at } = answer.map_err(failed)?;
         let told = messages.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
@@ -192,7 +215,7 @@ impl Session {
     }
 
     fn limitations<'r>(&self, row: &Row<impl Fn(&str) -> Option<&'r str>>) -> Vec<Limitation> {
-        let asked = |column: &&Optional| self.columns.iter().any(|asked| asked.sql == column.sql);
+        let asked = |column: &&Optional| self.learned.columns.iter().any(|asked| asked.sql == column.sql);
         let mut withheld: Vec<_> =
             OPTIONAL.iter().filter(|column| !asked(column)).map(|column| column.function).collect();
         withheld.dedup();
@@ -206,8 +229,23 @@ impl Session {
     }
 
     async fn query(&self) -> Result<Answer, Error> {
+        self.run(&statement(&self.learned.columns)).await
+    }
+
+    /// The same, and from the second time on without telling the server what the question is.
+    async fn query_kept(&mut self) -> Result<Answer, Error> {
+        if self.is_kept {
+            return self.run(&format!("EXECUTE {KEPT}")).await;
+        }
+        let statement = statement(&self.learned.columns);
+        let answer = self.run(&format!("PREPARE {KEPT} AS {statement}; EXECUTE {KEPT}")).await?;
+        self.is_kept = true;
+        Ok(answer)
+    }
+
+    async fn run(&self, sql: &str) -> Result<Answer, Error> {
         let asked_at = Instant::now();
-        let messages = self.client.simple_query(&statement(&self.columns)).await?;
+        let messages = self.client.simple_query(sql).await?;
         Ok(Answer { messages, asked_at, answered_at: Instant::now() })
     }
 
@@ -218,8 +256,8 @@ impl Session {
             let statement = statement(&[column]);
             async move { client.simple_query(&statement).await }
         };
-        let mut answers = join_all(self.columns.iter().map(alone)).await.into_iter();
-        self.columns.retain(|column| match answers.next() {
+        let mut answers = join_all(self.learned.columns.iter().map(alone)).await.into_iter();
+        self.learned.columns.retain(|column| match answers.next() {
             Some(Err(error)) if is_refusal(&error) => {
                 debug!(column = column.function, error = %Chain(&error), "the server declines to tell the monitor");
                 false
@@ -229,14 +267,18 @@ impl Session {
     }
 
     async fn look_for_aurora(&mut self) {
-        let tells = |function| self.columns.iter().any(|column| column.function == function);
+        let tells = |function| self.learned.columns.iter().any(|column| column.function == function);
         if tells("pg_last_wal_replay_lsn") || tells(AURORA.function) {
             return;
         }
         if self.client.simple_query(&statement(&[AURORA])).await.is_ok() {
-            self.columns.push(AURORA);
+            self.learned.columns.push(AURORA);
         }
     }
+}
+
+fn is_of_the_server(answer: &Result<Answer, Error>) -> bool {
+    answer.as_ref().is_err_and(|error| error.as_db_error().is_some())
 }
 
 fn statement(columns: &[&Optional]) -> String {
@@ -416,6 +458,48 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_question_is_kept_on_the_server_from_the_second_answer_on() {
+        let cluster = cluster(1).await;
+        for node in cluster.nodes() {
+            let mut session = session(node, "nobody").await;
+            let first = ask(&mut session).await;
+            for asked in 0..3 {
+                assert_eq!(plans(&session).await, asked, "a kept question is planned once, and then run");
+                let seen = ask(&mut session).await;
+                assert_eq!((seen.in_recovery, seen.identity), (first.in_recovery, first.identity));
+                assert!(seen.lsn >= first.lsn && seen.timeline == first.timeline, "{seen:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_that_is_not_kept_is_asked_in_full() {
+        let cluster = cluster(0).await;
+        let mut session = session(cluster.primary(), "nobody").await;
+        ask(&mut session).await;
+        ask(&mut session).await;
+        // As behind a pooler that has changed the connection.
+        session.client.simple_query("DEALLOCATE ALL").await.expect("it answers");
+        for _ in 0..2 {
+            let seen = ask(&mut session).await;
+            assert_eq!(seen.limitations.iter().filter(|one| !is_plain(one)).count(), 1, "{seen:?}");
+            assert_eq!(plans(&session).await, 0, "nor is it tried again");
+        }
+        assert!(!session.learned().keeps);
+    }
+
+    /// How often the question that is kept has been run.
+    async fn plans(session: &Session) -> u64 {
+        let sql = "SELECT sum(generic_plans + custom_plans) AS plans FROM pg_prepared_statements";
+        let messages = session.client.simple_query(sql).await.expect("it answers");
+        let plans = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get("plans"),
+            _ => None,
+        });
+        plans.map_or(0, |plans| plans.parse().expect("a number"))
+    }
+
+    #[tokio::test]
     async fn a_standby_tells_that_it_is_paused_cut_off_and_promoted() {
         let cluster = cluster(1).await;
         let replica = cluster.replica(0);
@@ -523,10 +607,19 @@ mod tests {
             let [primary, replica] = cluster.nodes() else { panic!("as many as asked for") };
             let (mut old_primary, mut old_replica) =
                 (session(primary, "nobody").await, session(replica, "nobody").await);
-            assert!(ask(&mut old_primary).await.lsn.is_some() && ask(&mut old_replica).await.lsn.is_some());
+            // A question that is kept goes on with a function that has another name by now.
+            let asked = if let Refusal::NoRight = refusal { 2 } else { 1 };
+            for _ in 0..asked {
+                assert!(
+                    ask(&mut old_primary).await.lsn.is_some() && ask(&mut old_replica).await.lsn.is_some()
+                );
+            }
             let sql = REFUSED.map(|(function, result)| refusal.sql(function, result)).join("; ");
             primary.sql(&sql).await.expect("a superuser may");
-            ask_until(&mut old_replica, |seen| seen.lsn.is_none()).await;
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while ask(&mut session(replica, "nobody").await).await.lsn.is_some() {
+                assert!(Instant::now() < deadline, "{refusal:?}: it does not get to the replica");
+            }
 
             let (new_primary, new_replica) =
                 (session(primary, "nobody").await, session(replica, "nobody").await);
@@ -536,7 +629,7 @@ mod tests {
                 assert_eq!((seen.lsn, seen.timeline), (None, None), "{refusal:?}");
                 let withheld = withheld(&seen);
                 assert!(withheld.contains(&"pg_current_wal_lsn"), "{refusal:?}: {withheld:?}");
-                assert!(session.columns.len() < COLUMNS, "it is remembered");
+                assert!(session.learned.columns.len() < COLUMNS, "it is remembered");
             }
             for mut session in [old_replica, new_replica] {
                 let seen = ask(&mut session).await;
@@ -551,7 +644,7 @@ mod tests {
                     reported: None,
                 };
                 assert_eq!(seen.standby, standby, "{refusal:?}");
-                assert!(session.columns.len() < COLUMNS, "it is remembered");
+                assert!(session.learned.columns.len() < COLUMNS, "it is remembered");
             }
         }
     }

@@ -239,7 +239,7 @@ mod tests {
     use crate::observation::{Identity, Standby};
     use crate::router::{Router, parts};
     use tokio::sync::{Mutex, mpsc};
-    use tokio::time::{advance, pause};
+    use tokio::time::{advance, pause, sleep};
 
     /// A primary `a` and the replicas `b` and `c`, which nobody ever connects to.
     fn builder() -> RouterBuilder {
@@ -284,6 +284,12 @@ mod tests {
     }
 
     fn answer(rounds: &mut Rounds, name: &str, writable: bool, timeline: u32) {
+        let (id, answer) = answer_of(rounds, name, writable, timeline);
+        rounds.changes.extend(rounds.fleet.probed(answer.answered_at, id, Ok(answer)));
+        rounds.publish();
+    }
+
+    fn answer_of(rounds: &Rounds, name: &str, writable: bool, timeline: u32) -> (NodeId, Observation) {
         let watched =
             rounds.watched.iter().find(|watched| watched.leaving.is_none() && &*watched.node.name == name);
         let id = watched.expect("it stays").node.id;
@@ -300,8 +306,7 @@ mod tests {
             asked_at: now,
             answered_at: now,
         };
-        rounds.changes.extend(rounds.fleet.probed(now, id, Ok(answer)));
-        rounds.publish();
+        (id, answer)
     }
 
     fn fail(rounds: &mut Rounds, name: &str) {
@@ -344,6 +349,39 @@ mod tests {
     fn staying(rounds: &Rounds) -> Vec<String> {
         let stay = rounds.watched.iter().filter(|watched| watched.leaving.is_none());
         stay.map(|watched| watched.node.name.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_changes_nothing_is_published_together_and_what_changes_something_at_once() {
+        let mut rounds = healthy(builder()).await;
+        let topology = Arc::clone(&rounds.topology);
+        let (mut before, now) = (topology.load_full(), Instant::now());
+        let is_published = |before: &mut Arc<Topology>| {
+            let latest = topology.load_full();
+            !Arc::ptr_eq(&mem::replace(before, Arc::clone(&latest)), &latest)
+        };
+        let judge = |rounds: &mut Rounds, name: &str, refused: bool| {
+            let (id, answer) = answer_of(rounds, name, false, 1);
+            let prober = Box::new(Prober::new(spec(name).endpoint));
+            let result = if refused { Err(ProbeFailure::Failed("refused".into())) } else { Ok(answer) };
+            rounds.judge(id, prober, result);
+        };
+        judge(&mut rounds, "b", false);
+        advance(TOGETHER / 2).await;
+        judge(&mut rounds, "c", false);
+        assert!(!is_published(&mut before));
+        assert_eq!(rounds.unpublished, Some(now + TOGETHER), "the first one waits no longer for the second");
+        judge(&mut rounds, "c", true);
+        assert!(is_published(&mut before) && rounds.unpublished.is_none());
+
+        judge(&mut rounds, "b", false);
+        rounds.next = now + 1000 * TOGETHER;
+        let running = tokio::spawn(rounds.run());
+        sleep(TOGETHER / 2).await;
+        assert!(!is_published(&mut before));
+        sleep(TOGETHER).await;
+        assert!(is_published(&mut before));
+        running.abort();
     }
 
     #[tokio::test]
