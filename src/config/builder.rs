@@ -195,6 +195,9 @@ impl RouterBuilder {
     /// The most connections in each pool. A replica has one pool; the primary has one for writes and one for reads. More
     /// let more queries run at once, but each takes memory on the server and counts against its `max_connections`, for every
     /// process of the service. Default: 10.
+    ///
+    /// Connections are opened when they are needed, and used again, the last one first. One that has not been used for ten minutes is
+    /// closed within another ten, and each is closed for its age when it has been open for between 22 and 30 minutes.
     pub fn pool_size(mut self, connections: u32) -> Self {
         self.pool_size = connections;
         self
