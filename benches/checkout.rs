@@ -6,22 +6,20 @@
 
 #![allow(missing_docs, reason = "a program has no outside")]
 
+mod followed;
+mod healthy;
 mod spread;
+mod table;
 
 use diesel::prelude::*;
 use diesel_async::AsyncPgConnection;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, bb8};
-use diesel_replicas::{HealthState, Router, RunQueryDsl};
+use diesel_replicas::{Router, RunQueryDsl};
+use healthy::healthy;
 use pg_cluster::Cluster;
 use spread::Spread;
 use std::time::{Duration, Instant};
-
-diesel::table! {
-    notes (id) {
-        id -> Integer,
-        body -> Text,
-    }
-}
+use table::notes;
 
 const ROUNDS: usize = 11;
 const SLICE: Duration = Duration::from_millis(300);
@@ -96,18 +94,12 @@ fn main() {
 
 async fn connections() {
     let cluster = Cluster::builder().replicas(1).start().await.expect("a cluster");
-    let sql = "CREATE TABLE notes AS SELECT id, 'note ' || id AS body FROM generate_series(1, 1000) AS id; \
-               ALTER TABLE notes ADD PRIMARY KEY (id)";
-    cluster.primary().sql(sql).await.expect("a table");
-    let written = cluster.primary().position().await.expect("the primary is up").lsn;
-    cluster.wait_replayed(cluster.replica(0), written).await.expect("the replica follows");
+    table::fill(&cluster).await;
     let url = cluster.replica(0).url();
 
     let router = Router::builder().primary(cluster.primary().url()).replica(&*url).pool_size(POOL);
     let router = router.build().await.expect("a router");
-    while router.status().nodes.iter().any(|node| node.health != HealthState::Healthy) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    healthy(&router).await;
     let manager = || AsyncDieselConnectionManager::<AsyncPgConnection>::new(&*url);
     let pinging = Bb8::builder().max_size(POOL).build(manager()).await.expect("a pool");
     let pingless =

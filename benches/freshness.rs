@@ -7,18 +7,20 @@
 
 #![allow(missing_docs, reason = "a program has no outside")]
 
+mod healthy;
 mod spread;
 
 use diesel::prelude::*;
 use diesel_async::AsyncConnection;
-use diesel_replicas::{HealthState, NodeConfig, Router, RouterBuilder, RunQueryDsl};
+use diesel_replicas::{NodeConfig, Router, RouterBuilder, RunQueryDsl};
+use healthy::healthy;
 use pg_cluster::{Cluster, Node};
 use spread::Spread;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 
 diesel::table! {
     notes (id) {
@@ -73,11 +75,7 @@ fn main() {
 /// Started, and with every node healthy.
 async fn router(builder: RouterBuilder) -> Router {
     let router = builder.build().await.expect("a router");
-    let healthy =
-        |router: &Router| router.status().nodes.iter().all(|node| node.health == HealthState::Healthy);
-    while !healthy(&router) {
-        sleep(Duration::from_millis(10)).await;
-    }
+    healthy(&router).await;
     router
 }
 

@@ -1,15 +1,21 @@
-//! How many instructions a read costs the router.
+//! How many instructions a read costs the router: the same number each time, whatever else the machine does.
 //!
-//! `.ci/instructions` runs it under callgrind, which counts what happens within [`counted`], and compares: instructions are the same
-//! whatever else the machine does. Without callgrind there is nothing to see.
+//! ```sh
+//! cargo bench --bench instructions --no-run    # tells where the program is
+//! valgrind --tool=callgrind --collect-atstart=no --toggle-collect='instructions::counted*' PROGRAM read
+//! ```
+//!
+//! counts a thousand reads, of the kinds `read`, `read_peak_ewma` and `with_read`. Without callgrind there is nothing to see.
 
 #![allow(missing_docs, reason = "a program has no outside")]
 
-use diesel_replicas::{HealthState, LoadBalancing, Router};
+mod healthy;
+
+use diesel_replicas::{LoadBalancing, Router};
 use futures_util::FutureExt;
+use healthy::healthy;
 use pg_cluster::Cluster;
 use std::hint::black_box;
-use std::time::Duration;
 
 const READS: u32 = 1000;
 
@@ -46,9 +52,7 @@ async fn main() -> Result<(), Error> {
         [cluster.primary(), cluster.replica(0), cluster.replica(1)].map(|node| node.url());
     let router =
         Router::builder().primary(primary).replica(one).replica(other).load_balancing(how).build().await?;
-    while router.status().nodes.iter().any(|node| node.health != HealthState::Healthy) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    healthy(&router).await;
     // Each replica has a connection to give.
     let connections = [router.read().await?, router.read().await?, router.read().await?];
     drop(connections);

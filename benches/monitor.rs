@@ -9,10 +9,14 @@
 
 #![allow(missing_docs, reason = "a program has no outside")]
 
+mod followed;
+mod healthy;
 mod spread;
 
 use allocation_counter::AllocationInfo;
-use diesel_replicas::{HealthState, NodeConfig, Router};
+use diesel_replicas::{NodeConfig, Router};
+use followed::followed;
+use healthy::healthy;
 use pg_cluster::{Cluster, Node};
 use spread::Spread;
 use std::fs;
@@ -47,7 +51,7 @@ fn main() {
         return;
     }
     // What allocates and what uses the processor for the router are this thread.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = single_threaded();
     let most = NODES[NODES.len() - 1];
     let senders = (most + 10).to_string();
     let cluster = Cluster::builder()
@@ -109,10 +113,7 @@ fn cost(runtime: &Runtime, cluster: &Cluster, postmasters: &[u32]) {
 async fn extend(cluster: &Cluster) {
     let primary = cluster.primary();
     primary.sql("CREATE EXTENSION pg_stat_statements").await.expect("it comes with PostgreSQL");
-    let written = primary.position().await.expect("it answers").lsn;
-    for replica in cluster.replicas() {
-        cluster.wait_replayed(replica, written).await.expect("it follows");
-    }
+    followed(cluster).await;
 }
 
 /// Watches so many nodes for a while.
@@ -120,11 +121,13 @@ fn measure(runtime: &Runtime, cluster: &Cluster, postmasters: &[u32], nodes: usi
     let router = (nodes > 0).then(|| runtime.block_on(watching(cluster, nodes)));
     // The first probes are of a connection each.
     pass(runtime, Duration::from_secs(1));
-    let before = runtime.block_on(counts(cluster, postmasters));
+    // The router stands still while the servers are asked.
+    let asking = single_threaded();
+    let before = asking.block_on(counts(cluster, postmasters));
     let thread = thread_us();
     let counted = allocation_counter::measure(|| pass(runtime, SLICE));
     let router_us = thread_us() - thread;
-    let mut servers = runtime.block_on(counts(cluster, postmasters));
+    let mut servers = asking.block_on(counts(cluster, postmasters));
     for (after, before) in servers.iter_mut().zip(before) {
         after.probes -= before.probes;
         after.us -= before.us;
@@ -170,6 +173,10 @@ fn end(runtime: &Runtime, router: Router) {
     pass(runtime, Duration::from_millis(500));
 }
 
+fn single_threaded() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
 fn pass(runtime: &Runtime, time: Duration) {
     runtime.block_on(async { sleep(time).await });
 }
@@ -196,13 +203,12 @@ async fn watching(cluster: &Cluster, nodes: usize) -> Router {
     // What TLS allocates, other threads do as well, which are not counted.
     let node = |node: &Node| NodeConfig::new(format!("{}?sslmode=disable", node.url())).name(node.name());
     let [primary, replicas @ ..] = &cluster.nodes()[..nodes] else { unreachable!("there is a primary") };
-    let builder = Router::builder().primary(node(primary)).pool_size(POOLED);
+    // No probe is given up because the router stood still.
+    let patience = Duration::from_secs(30);
+    let builder = Router::builder().primary(node(primary)).pool_size(POOLED).probe_timeout(patience);
     let builder = replicas.iter().fold(builder, |builder, replica| builder.replica(node(replica)));
     let router = builder.build().await.expect("a router");
-    let healthy = || router.status().nodes.iter().all(|node| node.health == HealthState::Healthy);
-    while !healthy() {
-        sleep(Duration::from_millis(10)).await;
-    }
+    healthy(&router).await;
     router
 }
 

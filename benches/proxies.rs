@@ -11,10 +11,13 @@
 
 #![allow(missing_docs, reason = "a program has no outside")]
 
+mod followed;
+mod healthy;
 mod load;
 mod proxy;
 mod proxy_kinds;
 mod spread;
+mod table;
 mod target;
 
 use diesel::dsl::sql;
@@ -22,7 +25,8 @@ use diesel::prelude::*;
 use diesel::sql_types;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, bb8};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use diesel_replicas::{HealthState, Router, RunQueryDsl};
+use diesel_replicas::{Router, RunQueryDsl};
+use healthy::healthy;
 use load::Latencies;
 use pg_cluster::{Backend, Cluster};
 use proxy::Proxy;
@@ -30,13 +34,7 @@ use proxy_kinds::{KINDS, Stage, port};
 use spread::Spread;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-
-diesel::table! {
-    notes (id) {
-        id -> Integer,
-        body -> Text,
-    }
-}
+use table::notes;
 
 const ROUNDS: usize = 9;
 const SLICE: Duration = Duration::from_millis(400);
@@ -62,13 +60,7 @@ async fn contest() {
     let builder =
         Cluster::builder().backend(Backend::Local).replicas(2).setting("unix_socket_directories", ".");
     let cluster = builder.start().await.expect("a cluster of local processes");
-    let tables = "CREATE TABLE notes AS SELECT id, 'note ' || id AS body FROM generate_series(1, 1000) AS id; \
-                  ALTER TABLE notes ADD PRIMARY KEY (id)";
-    cluster.primary().sql(tables).await.expect("a table");
-    let written = cluster.primary().position().await.expect("the primary is up").lsn;
-    for replica in cluster.replicas() {
-        cluster.wait_replayed(replica, written).await.expect("the replica follows");
-    }
+    table::fill(&cluster).await;
     let stage = Stage::of(cluster).await;
 
     let mut contenders = vec![
@@ -134,9 +126,7 @@ async fn router(cluster: &Cluster) -> Router {
         Router::builder().primary(cluster.primary().url()).pool_size(CONNECTIONS).slow_start(Duration::ZERO);
     let router = cluster.replicas().iter().fold(router, |router, replica| router.replica(replica.url()));
     let router = router.build().await.expect("a router");
-    while !router.status().nodes.iter().all(|node| node.health == HealthState::Healthy) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    healthy(&router).await;
     router
 }
 

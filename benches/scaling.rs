@@ -18,6 +18,8 @@
 
 mod arrivals;
 mod chart;
+mod followed;
+mod healthy;
 mod load;
 mod spread;
 mod target;
@@ -28,7 +30,9 @@ use diesel::prelude::*;
 use diesel::sql_types;
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, bb8};
 use diesel_async::{AsyncConnection, AsyncPgConnection};
-use diesel_replicas::{HealthState, NodeConfig, Reader, Rollout, Router, RunQueryDsl};
+use diesel_replicas::{NodeConfig, Reader, Rollout, Router, RunQueryDsl};
+use followed::followed;
+use healthy::healthy;
 use load::Latencies;
 use pg_cluster::{Cluster, Error, Node};
 use spread::Spread;
@@ -210,10 +214,7 @@ async fn make_tables(primary: &Node, rows: i32) {
 
 async fn fill(cluster: &Cluster, rows: i32) {
     make_tables(cluster.primary(), rows).await;
-    let written = cluster.primary().position().await.expect("the primary is up").lsn;
-    for replica in cluster.replicas() {
-        cluster.wait_replayed(replica, written).await.expect("the replica follows");
-    }
+    followed(cluster).await;
 }
 
 async fn read(conn: &mut Reader) {
@@ -292,9 +293,7 @@ impl Variant {
         // A node that is paused for most of the time answers late, which is what is measured and no reason to go elsewhere.
         let router = router.probe_timeout(PATIENCE).lag_threshold(PATIENCE);
         let router = router.build().await.expect("a router");
-        while !router.status().nodes.iter().all(|node| node.health == HealthState::Healthy) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        healthy(&router).await;
         let (router, bare) = (Way::Router(router), Way::Bare(Arc::new(bare)));
         let share = costs.share_of_primary(replicas);
         let kinds = [

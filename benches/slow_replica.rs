@@ -6,23 +6,21 @@
 
 #![allow(missing_docs, reason = "a program has no outside")]
 
+mod followed;
+mod healthy;
 mod spread;
+mod table;
 
 use diesel::prelude::*;
 use diesel_replicas::rand::{RngExt, rng};
-use diesel_replicas::{HealthState, LoadBalancing, NodeConfig, Role, Router, RunQueryDsl};
+use diesel_replicas::{LoadBalancing, NodeConfig, Router, RunQueryDsl};
+use healthy::healthy;
 use pg_cluster::Cluster;
 use spread::Spread;
 use std::time::{Duration, Instant};
+use table::notes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
-
-diesel::table! {
-    notes (id) {
-        id -> Integer,
-        body -> Text,
-    }
-}
 
 const ROUNDS: usize = 11;
 const SLICE: Duration = Duration::from_millis(500);
@@ -61,13 +59,7 @@ fn main() {
 
 async fn strategies() {
     let cluster = Cluster::builder().replicas(3).start().await.expect("a cluster");
-    let sql = "CREATE TABLE notes AS SELECT id, 'note ' || id AS body FROM generate_series(1, 1000) AS id; \
-               ALTER TABLE notes ADD PRIMARY KEY (id)";
-    cluster.primary().sql(sql).await.expect("a table");
-    let written = cluster.primary().position().await.expect("the primary is up").lsn;
-    for replica in cluster.replicas() {
-        cluster.wait_replayed(replica, written).await.expect("the replica follows");
-    }
+    table::fill(&cluster).await;
     let slow = proxy(&cluster.replica(0).url()).await;
 
     let mut routers = Vec::new();
@@ -81,7 +73,7 @@ async fn strategies() {
             .build()
             .await
             .expect("a router");
-        serving(&router).await;
+        healthy(&router).await;
         routers.push(router);
     }
 
@@ -118,18 +110,6 @@ async fn strategies() {
             of(|it| it.reads_per_ms),
             of(|it| it.share)
         );
-    }
-}
-
-/// Waits until all replicas serve.
-async fn serving(router: &Router) {
-    let serves = |router: &Router| {
-        let status = router.status();
-        let mut replicas = status.nodes.iter().filter(|node| node.role == Role::Replica);
-        replicas.all(|node| node.health == HealthState::Healthy)
-    };
-    while !serves(router) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -208,7 +208,7 @@ impl Shared {
         if (age::LOOK * looks).as_nanos().is_multiple_of(age::UNUSED.as_nanos()) {
             self.gate.untouched().into_iter().for_each(discard);
         }
-        // Whoever had it opened did not wait for it.
+        // Whoever had it opened did not wait for it. Should it have died meanwhile, bb8 opens another one.
         while self.bb8.state().idle_connections > 0
             && let Some(Ok(pooled)) = self.bb8.get_owned().now_or_never()
         {
