@@ -58,8 +58,9 @@ impl Variant {
         }
     }
 
-    /// Operations a second of that many tasks, each doing one after the other.
-    async fn throughput(&self, work: Work, tasks: usize) -> f64 {
+    /// Operations a second of that many tasks, each doing one after the other, and what the task that was served least had of an even
+    /// share.
+    async fn throughput(&self, work: Work, tasks: usize) -> [f64; 2] {
         let started = Instant::now();
         let end = started + SLICE;
         let tasks = (0..tasks).map(|task| {
@@ -78,8 +79,11 @@ impl Variant {
             })
         });
         let done = futures_util::future::join_all(tasks.collect::<Vec<_>>()).await;
-        let done: u32 = done.into_iter().map(|done| done.expect("no task panics")).sum();
-        f64::from(done) / started.elapsed().as_secs_f64()
+        let took = started.elapsed().as_secs_f64();
+        let done: Vec<_> = done.into_iter().map(|done| f64::from(done.expect("no task panics"))).collect();
+        let total: f64 = done.iter().sum();
+        let least = done.iter().copied().fold(f64::INFINITY, f64::min);
+        [total / took, least * done.len() as f64 / total]
     }
 }
 
@@ -111,7 +115,7 @@ async fn connections() {
         for tasks in [1, 2, 8, 32, 64] {
             let mut rounds = Vec::new();
             for round in 0..=ROUNDS {
-                let mut figures = [0.0; 3];
+                let mut figures = [[0.0; 2]; 3];
                 for turn in 0..variants.len() {
                     let variant = (round + turn) % variants.len();
                     figures[variant] = variants[variant].throughput(work, tasks).await;
@@ -121,13 +125,19 @@ async fn connections() {
                     rounds.push(figures);
                 }
             }
-            let ratio =
-                |to: usize| Spread::of(rounds.iter().map(|figures| figures[0] / figures[to]).collect());
-            let rate = Spread::of(rounds.iter().map(|figures| figures[0] / 1000.0).collect());
+            let over =
+                |figure: &dyn Fn(&[[f64; 2]; 3]) -> f64| Spread::of(rounds.iter().map(figure).collect());
+            let ratio = |to: usize| over(&|figures| figures[0][0] / figures[to][0]);
+            let least = |of: usize| over(&|figures| figures[of][1]);
             println!(
-                "  {name:<13} {tasks:>2} tasks  {rate} k/s, {} of bb8's with ping, {} of bb8's without",
+                "  {name:<13} {tasks:>2} tasks  {} k/s, {} of bb8's with ping, {} of bb8's without; \
+                 least served task {}, with bb8 {}, {} of an even share",
+                over(&|figures| figures[0][0] / 1000.0),
                 ratio(1),
-                ratio(2)
+                ratio(2),
+                least(0),
+                least(1),
+                least(2)
             );
         }
     }

@@ -5,7 +5,8 @@
 //! valgrind --tool=callgrind --collect-atstart=no --toggle-collect='instructions::counted*' PROGRAM read
 //! ```
 //!
-//! counts a thousand reads, of the kinds `read`, `read_peak_ewma` and `with_read`. Without callgrind there is nothing to see.
+//! counts a thousand reads, of the kinds `read`, `read_peak_ewma`, `with_read` and `read_in_turn`, which waits for the connection of
+//! a `read` before it and counts that as well. Without callgrind there is nothing to see.
 
 #![allow(missing_docs, reason = "a program has no outside")]
 
@@ -13,9 +14,11 @@ mod healthy;
 
 use diesel_replicas::{LoadBalancing, Router};
 use futures_util::FutureExt;
+use futures_util::future::try_join_all;
 use healthy::healthy;
 use pg_cluster::Cluster;
 use std::hint::black_box;
+use std::pin::pin;
 
 const READS: u32 = 1000;
 
@@ -37,26 +40,37 @@ const WITH_READ: Read = |router| {
     read.now_or_never().expect("nothing to wait for").expect("a connection");
 };
 
+const READ_IN_TURN: Read = |router| {
+    let before = router.read().into_future().now_or_never();
+    let mut read = pin!(router.read().into_future());
+    assert!(read.as_mut().now_or_never().is_none(), "there is one connection");
+    drop(black_box(before.expect("nothing to wait for").expect("a connection")));
+    drop(black_box(read.now_or_never().expect("its turn").expect("a connection")));
+};
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let mut arguments = std::env::args().skip(1);
-    let (read, how) = match arguments.next().as_deref() {
-        Some("read") => (READ, LoadBalancing::RoundRobin),
-        Some("read_peak_ewma") => (READ, LoadBalancing::PeakEwma),
-        Some("with_read") => (WITH_READ, LoadBalancing::RoundRobin),
+    let (read, how, replicas, connections) = match arguments.next().as_deref() {
+        Some("read") => (READ, LoadBalancing::RoundRobin, 2, 2),
+        Some("read_peak_ewma") => (READ, LoadBalancing::PeakEwma, 2, 2),
+        Some("with_read") => (WITH_READ, LoadBalancing::RoundRobin, 2, 2),
+        Some("read_in_turn") => (READ_IN_TURN, LoadBalancing::RoundRobin, 1, 1),
         // `cargo bench` and `cargo test --benches` run this as well; there is nothing to count.
         _ => return Ok(()),
     };
-    let cluster = Cluster::builder().replicas(2).start().await?;
-    let [primary, one, other] =
-        [cluster.primary(), cluster.replica(0), cluster.replica(1)].map(|node| node.url());
-    let router =
-        Router::builder().primary(primary).replica(one).replica(other).load_balancing(how).build().await?;
+    let cluster = Cluster::builder().replicas(replicas).start().await?;
+    let mut router =
+        Router::builder().primary(cluster.primary().url()).pool_size(connections).load_balancing(how);
+    for replica in cluster.replicas() {
+        router = router.replica(replica.url());
+    }
+    let router = router.build().await?;
     healthy(&router).await;
     // Each replica has a connection to give.
-    let connections = [router.read().await?, router.read().await?, router.read().await?];
-    drop(connections);
-    counted(&router, read);
+    try_join_all((0..replicas).map(|_| router.read().into_future())).await?;
+    // A task gives way after a while, and waits although its turn has come; not here.
+    tokio::task::unconstrained(async { counted(&router, read) }).await;
     println!("{READS} reads");
     Ok(())
 }

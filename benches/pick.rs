@@ -40,10 +40,12 @@ fn main() {
                 let strategy = how.clone().into_strategy(&mut SmallRng::seed_from_u64(7));
                 let count = AtomicU64::new(0);
                 let mut rounds = [Vec::new(), Vec::new()];
+                // The router looks its own up when something is drawn: these strategies do that only once, in the beginning.
+                let rng = SmallRng::seed_from_u64(8);
                 for _ in 0..ROUNDS {
                     let pick = ns(threads, || {
                         let candidates = candidates.load();
-                        black_box(strategy.pick(&candidates, &mut diesel_replicas::rand::rng()));
+                        black_box(strategy.pick(&candidates, &mut rng.clone()));
                     });
                     let least = ns(threads, || {
                         black_box(candidates.load().len());

@@ -57,8 +57,8 @@ diesel::table! {
 const REPLICAS: [usize; 4] = [0, 1, 2, 4];
 /// Of a processor, for each node. The five of the largest cluster have one in all, and the client the other.
 const CPU: f64 = 0.2;
-const ROUNDS: usize = 7;
-const CLOSED: Duration = Duration::from_millis(900);
+const ROUNDS: usize = 9;
+const CLOSED: Duration = Duration::from_millis(2000);
 const OPEN: Duration = Duration::from_millis(1500);
 const POOL: u32 = 16;
 const TASKS: usize = 16;
@@ -542,7 +542,7 @@ impl Results {
             ],
         };
         let latencies = Chart {
-            title: format!("Latency of reads on replicas, {:.0} operations a second", self.rate),
+            title: format!("Reads on replicas, {:.0} operations a second", self.rate),
             across,
             up: "milliseconds from when each was due".to_owned(),
             lines: vec![

@@ -4,6 +4,7 @@
 //! of the work on each node; a [`Strategy`] only chooses from it, on every read, without allocating or locking. What holds
 //! for all strategies alike, that a replica just back is brought in slowly, is done around them by the [`Roster`].
 
+mod chance;
 mod least_connections;
 mod pairs;
 mod peak_ewma;
@@ -14,6 +15,7 @@ mod simulation;
 mod slow_start;
 mod weighted;
 
+pub(crate) use chance::Chance;
 pub(crate) use slow_start::Roster;
 
 use crate::traffic::Traffic;
@@ -230,7 +232,7 @@ impl LoadBalancing {
     pub fn into_strategy(self, rng: &mut dyn Rng) -> Arc<dyn Strategy> {
         match self {
             Self::RoundRobin => Arc::new(RoundRobin::starting_at(rng.next_u64())),
-            Self::Random => Arc::new(Random),
+            Self::Random => Arc::new(Random::starting_at(rng.next_u64())),
             Self::LeastConnections => Arc::new(LeastConnections::starting_at(rng.next_u64())),
             Self::Weighted => Arc::new(Weighted::starting_at(rng.next_u64())),
             Self::PeakEwma => Arc::new(PeakEwma::starting_at(rng.next_u64())),

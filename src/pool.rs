@@ -30,6 +30,7 @@ pub(crate) use connect::{Access, ConnectError, Dialed, Opened};
 pub(crate) use lease::Lease;
 
 use crate::endpoint::Endpoint;
+use crate::gauge::Gauge;
 use crate::traffic::{Traffic, Usage};
 use age::Ages;
 use futures_util::FutureExt;
@@ -183,6 +184,10 @@ impl Pool {
 }
 
 impl Shared {
+    fn waiting(&self) -> &Gauge {
+        self.traffic.waiting(self.access == Access::ReadWrite)
+    }
+
     fn usage(&self) -> &Usage {
         self.traffic.usage(self.access == Access::ReadWrite)
     }

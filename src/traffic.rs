@@ -18,13 +18,11 @@ const FAILURE: Duration = Duration::from_secs(1);
 /// What happened to the work sent to one node. Its pools write it; the balance and the monitor read it.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
-    in_flight: Gauge,
+    weighed: Weighed,
     /// Handles given out, for reading and for writing.
     handles: [Count; 2],
     /// Of the pools for reading, and of those for writing.
     usage: [Usage; 2],
-    latency: Fading,
-    failures: Fading,
     answered: AtomicU64,
     failed: [Count; Failure::ALL.len()],
     failed_in_a_row: AtomicU32,
@@ -38,11 +36,20 @@ pub(crate) struct Traffic {
     alarm: Arc<Notify>,
 }
 
+/// What a pick may look at, of which there is a lot where there are many nodes: one line of a processor's cache.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Weighed {
+    in_flight: Gauge,
+    /// Requests that wait for one of the node's connections, for reading and for writing.
+    waiting: [Gauge; 2],
+    latency: Fading,
+    failures: Fading,
+}
+
 /// What has become of a node's pools of one kind.
 #[derive(Debug, Default)]
 pub(crate) struct Usage {
-    /// Requests that wait for one of the node's connections.
-    pub(crate) waiting: Gauge,
     /// Requests that ended since all connections stayed in use.
     pub(crate) exhausted: Count,
     pub(crate) times: Times,
@@ -90,18 +97,23 @@ impl Traffic {
 
     /// Handles that are out.
     pub(crate) fn in_flight(&self) -> &Gauge {
-        &self.in_flight
+        &self.weighed.in_flight
+    }
+
+    /// Requests that wait for a connection that may write, or for one that may not.
+    pub(crate) fn waiting(&self, may_write: bool) -> &Gauge {
+        &self.weighed.waiting[usize::from(may_write)]
     }
 
     /// What is in flight or waits to be, and what failed lately as if it still were: a node with a queue must not look as good as
     /// one without, nor a node that fails fast as if it were idle.
     pub(crate) fn work(&self) -> usize {
-        let waiting: usize = self.usage.iter().map(|usage| usage.waiting.value()).sum();
-        let work = self.in_flight.value() + waiting;
-        if self.failures.is_nothing() {
+        let Weighed { in_flight, waiting: [reads, writes], failures, .. } = &self.weighed;
+        let work = in_flight.value() + reads.value() + writes.value();
+        if failures.is_nothing() {
             return work;
         }
-        work + self.failures.value(Instant::now()).round() as usize
+        work + failures.value(Instant::now()).round() as usize
     }
 
     /// The peak of what calls took, in nanoseconds; nothing before the first one has ended.
@@ -109,7 +121,7 @@ impl Traffic {
     /// This is the peak EWMA of Finagle and tower, as it is when picks are more frequent than answers: there each pick counts as
     /// an answer that took no time, so that of the average nothing is left but the peak, decayed.
     pub(crate) fn latency(&self) -> &Fading {
-        &self.latency
+        &self.weighed.latency
     }
 
     /// The node answered a call after that time: with rows, or with an error that is the caller's own.
@@ -118,16 +130,16 @@ impl Traffic {
         if self.failed_in_a_row.load(Relaxed) != 0 {
             self.failed_in_a_row.store(0, Relaxed);
         }
-        self.latency.observe(took.as_nanos() as f64, now);
+        self.weighed.latency.observe(took.as_nanos() as f64, now);
         // As much as is still seen of them: picks need no clock from here on.
-        self.failures.drop_below(0.5, now);
+        self.weighed.failures.drop_below(0.5, now);
     }
 
     /// The node itself failed a call, or could not be connected to. Never for a full pool or a call that was cancelled.
     pub(crate) fn failed(&self, failure: Failure) {
         let now = Instant::now();
-        self.failures.add(1.0, now);
-        self.latency.observe(FAILURE.as_nanos() as f64, now);
+        self.weighed.failures.add(1.0, now);
+        self.weighed.latency.observe(FAILURE.as_nanos() as f64, now);
         self.failures_of(failure).add();
         self.failed_in_a_row.fetch_add(1, Relaxed);
         self.suspect();
@@ -151,8 +163,8 @@ impl Traffic {
 
     /// The node is back in service: how fast it was, and what it failed before it left, says nothing of it now.
     pub(crate) fn returned(&self) {
-        self.latency.clear();
-        self.failures.clear();
+        self.weighed.latency.clear();
+        self.weighed.failures.clear();
     }
 
     pub(crate) fn tally(&self) -> Tally {
@@ -184,9 +196,9 @@ mod tests {
         assert_eq!(traffic.work(), 2, "an answer takes nothing back");
         advance(12 * SECOND).await;
         assert_eq!(traffic.work(), 1);
-        assert!(!traffic.failures.is_nothing());
+        assert!(!traffic.weighed.failures.is_nothing());
         traffic.answered(SECOND, Instant::now());
-        assert!(traffic.failures.is_nothing(), "the clock is not needed any more");
+        assert!(traffic.weighed.failures.is_nothing(), "the clock is not needed any more");
     }
 
     #[tokio::test(start_paused = true)]

@@ -150,7 +150,7 @@ fn connections(node: &Node, topology: &Topology) {
         false => [Some(&node.reads), primary.map(|primary| &primary.writes)],
     };
     for ((access, may_write), connections) in ACCESS.into_iter().zip(pools) {
-        pool(&node.name, access, connections, node.traffic.usage(may_write).waiting.value());
+        pool(&node.name, access, connections, node.traffic.waiting(may_write).value());
     }
 }
 

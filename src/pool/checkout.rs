@@ -58,14 +58,13 @@ impl Pool {
     pub(crate) async fn checkout(&self, limits: Limits) -> Result<Lease, CheckoutError> {
         let shared = &self.shared;
         let began = Since::now();
-        let usage = shared.usage();
-        let _waiting = usage.waiting.count();
+        let _waiting = shared.waiting().count();
         let (place, pooled) = match shared.gate.enter() {
             Arrival::In(pooled) => (self.place(), pooled),
             Arrival::Closed => return Err(CheckoutError::Closed),
             Arrival::Queued(turn) => match self.queue(turn, limits).await {
                 Err(CheckoutError::Exhausted) => {
-                    usage.exhausted.add();
+                    shared.usage().exhausted.add();
                     return Err(CheckoutError::Exhausted);
                 }
                 place => (place?, shared.gate.idle()),

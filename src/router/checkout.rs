@@ -1,6 +1,7 @@
 //! How a request that is not answered at once gets its connection, or its error.
 
 use super::Shared;
+use super::wanted::Wanted;
 use crate::error::{ConnectFailure, Error};
 use crate::fleet::NoPrimary;
 use crate::pool::{CheckoutError, Lease, Limits, Pool};
@@ -48,12 +49,46 @@ pub(super) enum Tried {
     Nobody(Option<Error>),
 }
 
+/// A connection of one of a topology's nodes; or the replica whose turn it was, if there was one, which has to be waited for.
+pub(super) type AtOnce<'t> = Result<(&'t Arc<Node>, Lease), Option<&'t Arc<Node>>>;
+
 impl Shared {
-    /// A connection to the node whose turn it is, without waiting for anything; or which one that is, if it is a replica.
-    pub(super) fn try_read<'t>(
+    /// A connection for a read, without waiting for anything.
+    pub(super) fn try_take<'t>(&self, topology: &'t Topology, wanted: &Wanted) -> AtOnce<'t> {
+        if wanted.is_nothing() {
+            self.try_read(topology)
+        } else {
+            self.try_fresh(topology, wanted).ok_or(None)
+        }
+    }
+
+    /// The same, with all waiting that it takes, beginning with the node that was picked. `avoid` is tried last, if at all.
+    pub(super) async fn take(
         &self,
-        topology: &'t Topology,
-    ) -> Result<(&'t Arc<Node>, Lease), Option<&'t Arc<Node>>> {
+        wanted: Wanted,
+        first: Option<Arc<Node>>,
+        avoid: Option<&Node>,
+        deadline: Deadline,
+    ) -> Result<(Arc<Node>, Lease), Error> {
+        if wanted.is_nothing() {
+            return self.read(self.topology.load_full(), first, avoid, deadline).await;
+        }
+        match self.read_fresh(wanted, avoid, deadline).await {
+            // There may be no other.
+            Err(_) if avoid.is_some() => self.read_fresh(wanted, None, deadline).await,
+            taken => taken,
+        }
+    }
+
+    /// A connection to write with, without waiting for anything.
+    pub(super) fn try_write<'t>(&self, topology: &'t Topology) -> Option<(&'t Arc<Node>, Lease)> {
+        let primary = topology.primary().ok()?;
+        let lease = primary.writes.try_checkout().filter(|lease| !lease.opened().on_standby)?;
+        Some((&primary.node, lease))
+    }
+
+    /// A connection to the node whose turn it is, without waiting for anything.
+    fn try_read<'t>(&self, topology: &'t Topology) -> AtOnce<'t> {
         let first = topology.near().pick(&*topology.settings.strategy);
         let last = || topology.fallback().filter(|_| topology.serving() == 0);
         let node = first.or_else(last).ok_or(None)?;
@@ -64,8 +99,8 @@ impl Shared {
         Ok((node, lease))
     }
 
-    /// Tries one node after the other, beginning with the one that was picked. `avoid` is tried last, if at all.
-    pub(super) async fn read(
+    /// Tries one node after the other.
+    async fn read(
         &self,
         topology: Arc<Topology>,
         first: Option<Arc<Node>>,

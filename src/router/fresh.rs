@@ -18,12 +18,16 @@ use tracing::debug;
 
 impl Shared {
     /// A connection to a replica that is known to be fresh enough, without waiting for anything.
-    pub(super) fn try_fresh(&self, topology: &Topology, wanted: &Wanted) -> Option<(Arc<Node>, Lease)> {
+    pub(super) fn try_fresh<'t>(
+        &self,
+        topology: &'t Topology,
+        wanted: &Wanted,
+    ) -> Option<(&'t Arc<Node>, Lease)> {
         let target = match (wanted.after, &topology.history) {
             (after, _) if wanted.latest || wanted.off_replicas && after.is_none() => {
                 let node = &topology.primary().ok()?.node;
                 let lease = node.reads.try_checkout().filter(|lease| !lease.opened().on_standby)?;
-                return Some((Arc::clone(node), lease));
+                return Some((node, lease));
             }
             _ if wanted.off_replicas => return None,
             (None, _) => None,
@@ -36,10 +40,10 @@ impl Shared {
         let now = Instant::now();
         let position = |node: &Node| wanted.shown_by(topology.seen(node)?, target, now);
         let fit = topology.near().only(|node| position(node).is_some());
-        let node = fit.pick(&*topology.settings.strategy)?;
+        let node = topology.near().find(fit.pick(&*topology.settings.strategy)?)?;
         let known = position(node)?;
         let lease = node.reads.try_checkout().filter(|lease| lease.opened().at <= known.asked_at)?;
-        Some((Arc::clone(node), lease))
+        Some((node, lease))
     }
 
     /// Tries replicas that are known to be fresh enough, waits for one that gets there, and goes to the primary in the end.

@@ -10,7 +10,6 @@ use crate::error::Error;
 use crate::freshness::CausalToken;
 use crate::pool::Lease;
 use crate::topology::{Node, Topology};
-use arc_swap::Guard;
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -165,7 +164,7 @@ impl<'a, F> ReadRequest<'a, F> {
     }
 
     /// What is wanted, with what a session has seen, if that is known.
-    fn known(&self) -> Option<Wanted> {
+    pub(super) fn known(&self) -> Option<Wanted> {
         match self.session {
             // On the primary there is nothing to compare it with.
             Some(session) if !self.wanted.latest => Some(Wanted { after: session.known()?, ..self.wanted }),
@@ -282,35 +281,24 @@ impl<F: Freshness> Future for ReadFuture<'_, F> {
             let topology = shared.topology.load();
             let request = request.decided(&topology);
             let known = request.known();
-            if known.is_none_or(|wanted| !wanted.is_nothing()) {
-                let fresh = known.and_then(|wanted| shared.try_fresh(&topology, &wanted));
-                if let Some((node, lease)) = fresh {
-                    return Poll::Ready(Ok(request.handle(spans, &node, &topology, lease)));
+            let first = match known.map(|wanted| shared.try_take(&topology, &wanted)) {
+                Some(Ok((node, lease))) => {
+                    return Poll::Ready(Ok(request.handle(spans, node, &topology, lease)));
                 }
-                let deadline = request.deadline(&topology);
-                let span = spans.request();
-                let answer = async move {
-                    let wanted = request.resolved(deadline).await;
-                    let (node, lease) = shared.read_fresh(wanted, None, deadline).await?;
-                    Ok(request.handle(spans, &node, &shared.topology.load(), lease))
+                Some(Err(first)) => first.cloned(),
+                None => None,
+            };
+            let deadline = request.deadline(&topology);
+            let span = spans.request();
+            let answer = async move {
+                let wanted = match known {
+                    Some(known) => known,
+                    None => request.resolved(deadline).await,
                 };
-                self.0 = Progress::Waiting(Box::pin(answer.instrument(span)));
-            } else {
-                let first = match shared.try_read(&topology) {
-                    Ok((node, lease)) => {
-                        return Poll::Ready(Ok(request.handle(spans, node, &topology, lease)));
-                    }
-                    Err(first) => first.cloned(),
-                };
-                let topology = Guard::into_inner(topology);
-                let span = spans.request();
-                let answer = async move {
-                    let deadline = request.deadline(&topology);
-                    let (node, lease) = shared.read(topology, first, None, deadline).await?;
-                    Ok(request.handle(spans, &node, &shared.topology.load(), lease))
-                };
-                self.0 = Progress::Waiting(Box::pin(answer.instrument(span)));
-            }
+                let (node, lease) = shared.take(wanted, first, None, deadline).await?;
+                Ok(request.handle(spans, &node, &shared.topology.load(), lease))
+            };
+            self.0 = Progress::Waiting(Box::pin(answer.instrument(span)));
         }
         let Progress::Waiting(answer) = &mut self.0 else { unreachable!("it waits from here on") };
         answer.as_mut().poll(cx)
@@ -325,11 +313,8 @@ impl Future for WriteFuture<'_> {
             let spans = request.spans();
             let shared = &*request.router.shared;
             let topology = shared.topology.load();
-            let primary = topology.primary().ok();
-            let lease = primary.and_then(|primary| primary.writes.try_checkout());
-            let lease = lease.filter(|lease| !lease.opened().on_standby);
-            if let (Some(primary), Some(lease)) = (primary, lease) {
-                return Poll::Ready(Ok(request.handle(spans, &primary.node, &topology, lease)));
+            if let Some((node, lease)) = shared.try_write(&topology) {
+                return Poll::Ready(Ok(request.handle(spans, node, &topology, lease)));
             }
             let deadline = request.deadline(&topology);
             let span = spans.request();

@@ -39,32 +39,32 @@ impl<T: Freshness> ReadRequest<'_, T> {
         E: From<Error> + Retry,
     {
         let shared = &*self.router.shared;
-        let mut topology = shared.topology.load_full();
-        let request = self.decided(&topology);
-        let deadline = self.deadline(&topology);
         shared.retries.count_read();
         let mut spans = self.spans();
-        let wanted = request.resolved(deadline).instrument(spans.request()).await;
+        let (request, mut wanted, deadline, mut taken) = {
+            let topology = shared.topology.load();
+            let request = self.decided(&topology);
+            let known = request.known();
+            let taken = known.map_or(Err(None), |wanted| shared.try_take(&topology, &wanted));
+            let taken = taken.map(|(node, lease)| (Arc::clone(node), lease)).map_err(|first| first.cloned());
+            (request, known, request.deadline(&topology), taken)
+        };
         let mut lost: Option<Arc<Node>> = None;
         loop {
-            let checkout = async {
-                if wanted.is_nothing() {
-                    let first = match &lost {
-                        Some(_) => None,
-                        None => match shared.try_read(&topology) {
-                            Ok((node, lease)) => return Ok((Arc::clone(node), lease)),
-                            Err(first) => first.cloned(),
-                        },
+            let (node, lease) = match taken {
+                Ok(taken) => taken,
+                Err(first) => {
+                    let take = async {
+                        let wanted = match wanted {
+                            Some(wanted) => wanted,
+                            None => *wanted.insert(request.resolved(deadline).await),
+                        };
+                        shared.take(wanted, first, lost.as_deref(), deadline).await
                     };
-                    return shared.read(Arc::clone(&topology), first, lost.as_deref(), deadline).await;
-                }
-                match shared.read_fresh(wanted, lost.as_deref(), deadline).await {
-                    // There may be no other.
-                    Err(_) if lost.is_some() => shared.read_fresh(wanted, None, deadline).await,
-                    taken => taken,
+                    // Boxed, so that a call for which a connection is there is small: to move it would take longer than all it does.
+                    Box::pin(take.instrument(spans.request())).await?
                 }
             };
-            let (node, lease) = checkout.instrument(spans.request()).await?;
             if let Some(lost) = &lost {
                 lost.traffic.retries.add();
             }
@@ -86,13 +86,14 @@ impl<T: Freshness> ReadRequest<'_, T> {
                 return result;
             }
             let now = Instant::now();
-            if now >= deadline.at || !shared.retries.withdraw(topology.settings.retry_budget, now) {
+            let budget = shared.topology.load().settings.retry_budget;
+            if now >= deadline.at || !shared.retries.withdraw(budget, now) {
                 return result;
             }
             debug!(node = &*node.name, "a read was lost: trying another node");
             drop(conn);
-            topology = shared.topology.load_full();
             lost = Some(node);
+            taken = Err(None);
             spans = self.spans();
         }
     }
@@ -115,10 +116,19 @@ impl WriteRequest<'_> {
         E: From<Error> + From<QueryError>,
     {
         let shared = &*self.router.shared;
-        let deadline = self.deadline(&shared.topology.load());
         let spans = self.spans();
-        let checkout = shared.on_primary(deadline, |primary| &primary.writes);
-        let (node, mut lease) = checkout.instrument(spans.request()).await?;
+        let (deadline, taken) = {
+            let topology = shared.topology.load();
+            let taken = shared.try_write(&topology).map(|(node, lease)| (Arc::clone(node), lease));
+            (self.deadline(&topology), taken)
+        };
+        let (node, mut lease) = match taken {
+            Some(taken) => taken,
+            None => {
+                let checkout = shared.on_primary(deadline, |primary| &primary.writes);
+                Box::pin(checkout.instrument(spans.request())).await?
+            }
+        };
         spans.end(&node, &shared.topology.load(), &mut lease);
         let (history, limit) = {
             let topology = shared.topology.load();

@@ -1,7 +1,7 @@
 //! The replicas that may serve a read.
 
 use super::{Node, Seen};
-use crate::balance::{Candidate, Roster, Strategy};
+use crate::balance::{Candidate, Chance, Roster, Strategy};
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Serving {
 
     /// The node that the strategy chooses; `None` when there is none to choose from.
     pub(crate) fn pick(&self, strategy: &dyn Strategy) -> Option<&Arc<Node>> {
-        self.nodes.get(self.roster.pick(strategy, &mut rand::rng())?)
+        self.nodes.get(self.roster.pick(strategy, &mut Chance)?)
     }
 
     /// Those that satisfy the condition.
