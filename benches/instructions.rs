@@ -19,6 +19,7 @@ use healthy::healthy;
 use pg_cluster::Cluster;
 use std::hint::black_box;
 use std::pin::pin;
+use std::time::Duration;
 
 const READS: u32 = 1000;
 
@@ -60,8 +61,12 @@ async fn main() -> Result<(), Error> {
         _ => return Ok(()),
     };
     let cluster = Cluster::builder().replicas(replicas).start().await?;
-    let mut router =
-        Router::builder().primary(cluster.primary().url()).pool_size(connections).load_balancing(how);
+    let mut router = Router::builder()
+        .primary(cluster.primary().url())
+        .pool_size(connections)
+        .load_balancing(how)
+        // Of two replicas one may be healthy before the other, which then has less than its share at first, by the clock and by chance.
+        .slow_start(Duration::ZERO);
     for replica in cluster.replicas() {
         router = router.replica(replica.url());
     }
