@@ -55,11 +55,7 @@ pub(super) type AtOnce<'t> = Result<(&'t Arc<Node>, Lease), Option<&'t Arc<Node>
 impl Shared {
     /// A connection for a read, without waiting for anything.
     pub(super) fn try_take<'t>(&self, topology: &'t Topology, wanted: &Wanted) -> AtOnce<'t> {
-        if wanted.is_nothing() {
-            self.try_read(topology)
-        } else {
-            self.try_fresh(topology, wanted).ok_or(None)
-        }
+        if wanted.is_nothing() { self.try_read(topology) } else { self.try_fresh(topology, wanted) }
     }
 
     /// The same, with all waiting that it takes, beginning with the node that was picked. `avoid` is tried last, if at all.
@@ -73,9 +69,9 @@ impl Shared {
         if wanted.is_nothing() {
             return self.read(self.topology.load_full(), first, avoid, deadline).await;
         }
-        match self.read_fresh(wanted, avoid, deadline).await {
+        match self.read_fresh(wanted, first, avoid, deadline).await {
             // There may be no other.
-            Err(_) if avoid.is_some() => self.read_fresh(wanted, None, deadline).await,
+            Err(_) if avoid.is_some() => self.read_fresh(wanted, None, None, deadline).await,
             taken => taken,
         }
     }

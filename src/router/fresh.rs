@@ -1,7 +1,7 @@
 //! Reads that ask for more than a healthy replica.
 
 use super::Shared;
-use super::checkout::{Deadline, Tried, describe, each_node};
+use super::checkout::{AtOnce, Deadline, Tried, describe, each_node};
 use super::waiting::Waited;
 use super::wanted::{Sample, Wanted};
 use crate::error::{Error, InvalidToken};
@@ -18,39 +18,37 @@ use tracing::debug;
 
 impl Shared {
     /// A connection to a replica that is known to be fresh enough, without waiting for anything.
-    pub(super) fn try_fresh<'t>(
-        &self,
-        topology: &'t Topology,
-        wanted: &Wanted,
-    ) -> Option<(&'t Arc<Node>, Lease)> {
+    pub(super) fn try_fresh<'t>(&self, topology: &'t Topology, wanted: &Wanted) -> AtOnce<'t> {
         let target = match (wanted.after, &topology.history) {
             (after, _) if wanted.latest || wanted.off_replicas && after.is_none() => {
-                let node = &topology.primary().ok()?.node;
-                let lease = node.reads.try_checkout().filter(|lease| !lease.opened().on_standby)?;
-                return Some((node, lease));
+                let node = &topology.primary().map_err(|_| None)?.node;
+                let lease = node.reads.try_checkout().filter(|lease| !lease.opened().on_standby);
+                return Ok((node, lease.ok_or(None)?));
             }
-            _ if wanted.off_replicas => return None,
+            _ if wanted.off_replicas => return Err(None),
             (None, _) => None,
-            (Some(token), Some(history)) => match history.target(&token).ok()? {
+            (Some(token), Some(history)) => match history.target(&token).map_err(|_| None)? {
                 Target::At(lsn) => Some(lsn),
-                Target::Primary => return None,
+                Target::Primary => return Err(None),
             },
-            (Some(_), None) => return None,
+            (Some(_), None) => return Err(None),
         };
         let now = Instant::now();
         let position = |node: &Node| wanted.shown_by(topology.seen(node)?, target, now);
         let fit = topology.near().only(|node| position(node).is_some());
-        let node = topology.near().find(fit.pick(&*topology.settings.strategy)?)?;
-        let known = position(node)?;
-        let lease = node.reads.try_checkout().filter(|lease| lease.opened().at <= known.asked_at)?;
-        Some((node, lease))
+        let node = fit.pick(&*topology.settings.strategy).and_then(|node| topology.near().find(node));
+        let node = node.ok_or(None)?;
+        let lease = position(node)
+            .and_then(|known| node.reads.try_checkout().filter(|lease| lease.opened().at <= known.asked_at));
+        Ok((node, lease.ok_or(Some(node))?))
     }
 
     /// Tries replicas that are known to be fresh enough, waits for one that gets there, and goes to the primary in the end.
-    /// `avoid` is not tried.
+    /// Begins with the one that was picked; `avoid` is not tried.
     pub(super) async fn read_fresh(
         &self,
         wanted: Wanted,
+        first: Option<Arc<Node>>,
         avoid: Option<&Node>,
         deadline: Deadline,
     ) -> Result<(Arc<Node>, Lease), Error> {
@@ -60,9 +58,8 @@ impl Shared {
         if wanted.off_replicas {
             return self.read_off_replicas(&wanted, deadline).await;
         }
-        let mut wanted = wanted;
+        let (mut wanted, mut first) = (wanted, first);
         let mut tried: Vec<NodeId> = avoid.into_iter().map(|node| node.id).collect();
-        let mut first = None;
         loop {
             let topology = self.topology.load_full();
             let until = deadline.at.min(deadline.started + topology.settings.causal_wait);

@@ -122,7 +122,7 @@ impl Shared {
         let topology = self.topology.load_full();
         let Some(token) = self.token_of_now(&topology, deadline.at).await else { return Outcome::Skipped };
         let wanted = Wanted { after: Some(token), ..Wanted::default() };
-        let Ok((node, lease)) = self.read_fresh(wanted, None, deadline).await else {
+        let Ok((node, lease)) = self.read_fresh(wanted, None, None, deadline).await else {
             return Outcome::Skipped;
         };
         if topology.primary().is_ok_and(|primary| primary.node.id == node.id) {

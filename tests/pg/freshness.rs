@@ -82,6 +82,28 @@ async fn a_read_after_a_token_is_served_by_a_replica_that_has_it() {
     assert!(first > 40 && second > 40, "{first} {second} {primary}");
 }
 
+/// One read costs one turn, also where a connection has yet to be opened: else every second replica would never get one.
+#[tokio::test]
+async fn reads_after_a_token_take_turns_from_the_first_one_on() {
+    let cluster = support::cluster(2).await;
+    let router = support::ready(support::builder(&cluster).slow_start(Duration::ZERO)).await;
+    let token = add(&router, "note").await;
+    let written = cluster.primary().position().await.unwrap().lsn;
+    for replica in cluster.replicas() {
+        cluster.wait_replayed(replica, written).await.unwrap();
+    }
+    let node = async |conn: &mut ReadConn<_>| Ok::<_, Error>(conn.node().to_owned());
+    let mut served = Vec::new();
+    for _ in 0..10 {
+        served.push(router.read().after(&token).await.unwrap().node().to_owned());
+        served.push(router.read().after(&token).run(node).await.unwrap());
+    }
+    for replica in cluster.replicas() {
+        let reads = served.iter().filter(|node| *node == replica.name()).count();
+        assert!((8..=12).contains(&reads), "{served:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_replica_that_lacks_the_commit_is_passed_over() {
     let cluster = support::cluster(2).await;
