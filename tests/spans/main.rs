@@ -1,13 +1,11 @@
-//! What is traced of requests and handles, and that it costs nothing where nobody listens.
+//! What is traced of requests and handles. All tests listen: whether somebody does is kept for the whole process.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test that cannot go on says where by panicking")]
 
 mod listener;
 
 use diesel::prelude::*;
-use diesel_async::{AsyncConnection, AsyncPgConnection};
 use diesel_replicas::{HealthState, NodeConfig, Router, RouterBuilder, RunQueryDsl};
-use futures_util::FutureExt;
 use listener::{Listener, Traced};
 use pg_cluster::Cluster;
 use std::time::{Duration, Instant};
@@ -95,59 +93,4 @@ async fn the_wait_is_told_and_a_request_that_gives_up_has_no_node() {
     for traced in &all[3..] {
         assert!(traced.wait.unwrap() >= wait, "{traced:?}");
     }
-}
-
-#[tokio::test]
-async fn where_nobody_listens_a_read_allocates_nothing() {
-    let cluster = Cluster::builder().replicas(1).start().await.unwrap();
-    let router = router(&cluster, |builder| builder).await;
-    let reads = || {
-        let read = || drop(router.read().into_future().now_or_never().expect("no wait").unwrap());
-        allocation_counter::measure(|| (0..1000).for_each(|_| read())).count_total
-    };
-    let runs = || {
-        let run =
-            || router.with_read(async |_| QueryResult::Ok(())).now_or_never().expect("no wait").unwrap();
-        allocation_counter::measure(|| (0..1000).for_each(|_| run())).count_total
-    };
-    // The first one opens the connection.
-    drop(router.read().await.unwrap());
-    assert_eq!(reads(), 0);
-    assert_eq!(runs(), 1000, "the future of each closure");
-    let listener = Listener::default();
-    let _listening = tracing::subscriber::set_default(tracing_subscriber::registry().with(listener));
-    assert!(reads() > 1000, "what is counted are allocations");
-}
-
-/// Tasks of connections included, which run on the thread that counts.
-#[test]
-fn a_query_by_the_router_allocates_no_more_than_by_a_bare_connection() {
-    const QUERIES: u64 = 100;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let cluster = runtime.block_on(Cluster::builder().replicas(1).start()).unwrap();
-    let router = runtime.block_on(router(&cluster, |builder| builder));
-    let url = cluster.replica(0).url();
-    let mut bare = runtime.block_on(AsyncPgConnection::establish(&url)).unwrap();
-    let query = || diesel::select(1.into_sql::<diesel::sql_types::Integer>());
-    // The least of some counts is one in which nothing else ran, such as the monitor.
-    let mut least = [u64::MAX; 2];
-    for _ in 0..20 {
-        let by_router = allocation_counter::measure(|| {
-            runtime.block_on(async {
-                for _ in 0..QUERIES {
-                    query().get_result::<i32>(&mut router.read().await.unwrap()).await.unwrap();
-                }
-            });
-        });
-        let by_bare = allocation_counter::measure(|| {
-            runtime.block_on(async {
-                for _ in 0..QUERIES {
-                    query().get_result::<i32>(&mut bare).await.unwrap();
-                }
-            });
-        });
-        least = [least[0].min(by_router.count_total), least[1].min(by_bare.count_total)];
-    }
-    let [by_router, by_bare] = least.map(|count| count / QUERIES);
-    assert!(by_router <= by_bare && by_bare > 0, "{by_router} a query, {by_bare} by a bare connection");
 }
