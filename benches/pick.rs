@@ -40,7 +40,7 @@ fn main() {
                 let strategy = how.clone().into_strategy(&mut SmallRng::seed_from_u64(7));
                 let count = AtomicU64::new(0);
                 let mut rounds = [Vec::new(), Vec::new()];
-                // The router looks its own up when something is drawn: these strategies do that only once, in the beginning.
+                // The router looks its own up when something is drawn: a pick of these strategies never does.
                 let rng = SmallRng::seed_from_u64(8);
                 for _ in 0..ROUNDS {
                     let pick = ns(threads, || {

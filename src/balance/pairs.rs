@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A step in each of two directions, in the upper and the lower half: the inverses of the plastic number and of its square, of which
 /// the multiples cover a square as evenly as those of the golden ratio do a line (Roberts, "The Unreasonable Effectiveness of
-/// Quasirandom Sequences", 2018). Half the price of a random number.
+/// Quasirandom Sequences", 2018).
 const STEP: u64 = 0xC13F_A9A9_91E1_0DA5;
 
 /// The sequence that pairs are drawn from.

@@ -58,7 +58,8 @@ impl Shared {
         if wanted.is_nothing() { self.try_read(topology) } else { self.try_fresh(topology, wanted) }
     }
 
-    /// The same, with all waiting that it takes, beginning with the node that was picked. `avoid` is tried last, if at all.
+    /// The same, with all waiting that it takes, beginning with the node that was picked. `avoid` is tried last, if at all;
+    /// where the primary alone will do, it makes no difference.
     pub(super) async fn take(
         &self,
         wanted: Wanted,

@@ -168,8 +168,8 @@ impl Shared {
             loop {
                 let fit = tier.only(|node| !tried.contains(&node.id) && position(node).is_some());
                 // To pick once more would give some twice the share of others.
-                let waited_for = first.take().filter(|node| fit.find(node).is_some());
-                let node = waited_for.or_else(|| fit.pick(&*topology.settings.strategy).cloned());
+                let picked = first.take().filter(|node| fit.find(node).is_some());
+                let node = picked.or_else(|| fit.pick(&*topology.settings.strategy).cloned());
                 let Some(node) = node else { break };
                 let Some(known) = position(&node) else { break };
                 let left = topology.serving().saturating_sub(tried.len()) + 1;

@@ -70,6 +70,7 @@ fn a_query_by_the_router_allocates_no_more_than_by_a_bare_connection() {
         });
         least = [least[0].min(by_router.count_total), least[1].min(by_bare.count_total)];
     }
-    let [by_router, by_bare] = least.map(|count| count / QUERIES);
-    assert!(by_router <= by_bare && by_bare > 0, "{by_router} a query, {by_bare} by a bare connection");
+    let [by_router, by_bare] = least;
+    // Up to a tenth of one a query may be of something else.
+    assert!(by_router <= by_bare + QUERIES / 10 && by_bare > QUERIES, "{by_router}, bare {by_bare}");
 }

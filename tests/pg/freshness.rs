@@ -86,12 +86,13 @@ async fn a_read_after_a_token_is_served_by_a_replica_that_has_it() {
 #[tokio::test]
 async fn reads_after_a_token_take_turns_from_the_first_one_on() {
     let cluster = support::cluster(2).await;
-    let router = support::ready(support::builder(&cluster).slow_start(Duration::ZERO)).await;
-    let token = add(&router, "note").await;
+    let token = add(&support::router(&cluster).await, "note").await;
     let written = cluster.primary().position().await.unwrap().lsn;
     for replica in cluster.replicas() {
         cluster.wait_replayed(replica, written).await.unwrap();
     }
+    // Another router, which knows from its first probes on that both have it, and has no connection to read with.
+    let router = support::ready(support::builder(&cluster).slow_start(Duration::ZERO)).await;
     let node = async |conn: &mut ReadConn<_>| Ok::<_, Error>(conn.node().to_owned());
     let mut served = Vec::new();
     for _ in 0..10 {
@@ -100,6 +101,7 @@ async fn reads_after_a_token_take_turns_from_the_first_one_on() {
     }
     for replica in cluster.replicas() {
         let reads = served.iter().filter(|node| *node == replica.name()).count();
+        // On a busy machine one may not be shown in time that a new connection leads to where the replica was asked.
         assert!((8..=12).contains(&reads), "{served:?}");
     }
 }
