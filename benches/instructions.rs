@@ -1,4 +1,4 @@
-//! How many instructions a read costs the router: the same number each time, whatever else the machine does.
+//! How many instructions a read costs the router: nearly the same number each time, whatever else the machine does.
 //!
 //! ```sh
 //! cargo bench --bench instructions --no-run    # tells where the program is

@@ -111,6 +111,10 @@ impl Candidates {
     }
 }
 
+/// 2^64 divided by the golden ratio, made odd: a count in such steps visits every 64-bit value once before it repeats, and any part of
+/// it is spread evenly.
+pub(crate) const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// From the line from 0 to 2^64 to one of that length.
 fn scale(point: u64, length: u64) -> u64 {
     ((u128::from(point) * u128::from(length)) >> 64) as u64

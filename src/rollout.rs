@@ -7,12 +7,10 @@ mod shadow;
 pub use shadow::ShadowStatus;
 pub(crate) use shadow::{Outcome, Shadows};
 
+use crate::balance::GOLDEN;
 use crate::config::Unusable;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Two to the 64th, divided by the golden ratio.
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Two to the 64th.
 const WHOLE: f64 = 18_446_744_073_709_551_616.0;

@@ -1,6 +1,6 @@
 //! Any of them, with equal chance.
 
-use super::{Candidates, Strategy, scale};
+use super::{Candidates, GOLDEN, Strategy, scale};
 use rand::Rng;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -11,8 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(super) struct Random {
     next: AtomicU64,
 }
-
-const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 impl Random {
     pub(super) fn starting_at(point: u64) -> Self {

@@ -10,12 +10,9 @@
 //! The golden ratio as an additive step is Knuth's multiplicative ("Fibonacci") hashing, *The Art of Computer Programming*,
 //! volume 3, section 6.4.
 
-use super::{Candidates, Strategy};
+use super::{Candidates, GOLDEN, Strategy};
 use rand::Rng;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-/// 2^64 divided by the golden ratio, made odd: the sequence visits every 64-bit value once before it repeats.
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The sequence in 64-bit fixed point, where the fractional part is what overflow leaves.
 #[derive(Debug)]
@@ -31,7 +28,7 @@ impl Weighted {
 
 impl Strategy for Weighted {
     fn pick(&self, candidates: &Candidates, _: &mut dyn Rng) -> usize {
-        candidates.at(self.next.fetch_add(STEP, Relaxed))
+        candidates.at(self.next.fetch_add(GOLDEN, Relaxed))
     }
 }
 
